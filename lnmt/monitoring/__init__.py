@@ -1,0 +1,1 @@
+"""What the served model does, and whether it still does it well."""

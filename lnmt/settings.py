@@ -1,0 +1,63 @@
+"""Where LNMT runs, and its secrets: environment variables `LNMT_*`. Read at the edges, passed down.
+
+Changing one of these never reruns a stage; what changes an artifact stands in `params.yaml`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lnmt.errors import LnmtError
+
+
+class Settings(BaseSettings):
+    """Every setting, with the environment variable `LNMT_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="LNMT_", frozen=True, extra="ignore")
+
+    project: Path = Field(default_factory=Path.cwd, description="directory of params.yaml")
+    state: Path | None = Field(None, description="live state and work files; default PROJECT/.lnmt")
+    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "lnmt", description="downloads, kept by digest")
+    database: str | None = Field(None, description="SQLAlchemy URL of deployments and the events' index; default SQLite in the state directory")
+    tracking: str | None = Field(None, description="MLflow tracking URI; default SQLite in the state directory")
+    store_text: bool = Field(False, description="keep the text of requests in the prediction store")
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: int = Field(3000, description="port the service listens on", ge=0, le=65535)
+    threads: int | None = Field(None, description="threads of one engine; default one per core", ge=1)
+    offline: bool = Field(False, description="fetch nothing; use the cache alone")
+
+    @property
+    def state_dir(self) -> Path:
+        """Live state: `lnmt.db`, `mlflow.db`, `bundles/`, `events/`, `progress/`, `work/`."""
+        return (self.state or self.project / ".lnmt").absolute()
+
+    @property
+    def database_url(self) -> str:
+        """Deployments, keys and the events' index."""
+        return self.database or f"sqlite:///{self.state_dir / 'lnmt.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database."""
+        return self.tracking or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def bundles_dir(self) -> Path:
+        """The content-addressed bundle store."""
+        return self.state_dir / "bundles"
+
+    @property
+    def events_dir(self) -> Path:
+        """The prediction events' spool."""
+        return self.state_dir / "events"
+
+
+def find_project(start: Path) -> Path:
+    """The nearest directory at or above `start` that holds a params.yaml."""
+    for directory in (start.absolute(), *start.absolute().parents):
+        if (directory / "params.yaml").is_file():
+            return directory
+    raise LnmtError("no params.yaml here or above", where=start.absolute(), fix="change into a project, or make one: lnmt init DIRECTORY")
