@@ -1,10 +1,10 @@
 """Everything LNMT raises on purpose.
 
-    LnmtError            exit 1   something a person can mend; says where, what, what is allowed, what to do
-    ├── UnknownName      exit 1   a name that no table holds; offers the nearest one
-    ├── DigestMismatch   exit 1   bytes that are not the ones that were promised; fetch or build them again
-    ├── GateBlocked      exit 2   a model that missed a gate; nothing is broken, nothing ships
-    └── Transient        exit 75  network, lock, busy port: the same call may go through later
+LnmtError            exit 1   something a person can mend; says where, what, what is allowed, what to do
+├── UnknownName      exit 1   a name that no table holds; offers the nearest one
+├── DigestMismatch   exit 1   bytes that are not the ones that were promised; fetch or build them again
+├── GateBlocked      exit 2   a model that missed a gate; nothing is broken, nothing ships
+└── Transient        exit 75  network, lock, busy port: the same call may go through later
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class UnknownName(LnmtError):
             f"unknown {kind} {name!r}",
             where=where,
             allowed=", ".join(names) or f"no {kind} is registered",
-            fix=f"did you mean {near[0]!r}?" if near else f"choose one of the allowed names, or register a {kind}",
+            fix=f"did you mean {near[0]!r}?" if near else f"choose one of the allowed names, or register this {kind}",
         )
 
 

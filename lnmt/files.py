@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lnmt.errors import LnmtError
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -99,3 +102,18 @@ def new_directory(target: Path) -> Iterator[Path]:
         sync_directory(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def clear_disk_errors(where: Path) -> Iterator[None]:
+    """Turn "no space left" and its kin, raised while writing below `where`, into an LnmtError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
+            raise
+        raise LnmtError(
+            f"cannot write: {os.strerror(error.errno)}",
+            where=where,
+            fix="free space on this disk (nothing half-written was left), then run the same command again",
+        ) from error

@@ -6,6 +6,8 @@ The file that ships with LNMT is the one home of the defaults; `lnmt init` copie
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +63,27 @@ class Csv(Section):
 
 class SourceBase(Section):
     columns: Columns
-    bins: list[Bin] | None
+    bins: Annotated[list[Bin], Field(min_length=1)] | None
+
+    @model_validator(mode="after")
+    def _bins_are_apart(self) -> SourceBase:
+        ranges = []  # of the bins with a bound, both ends inclusive
+        for one in self.bins or ():
+            if one.at_least is not None or one.at_most is not None:
+                low = -inf if one.at_least is None else one.at_least
+                high = inf if one.at_most is None else one.at_most
+                if low > high:
+                    raise ValueError(f"bin {one.label!r} is empty: at_least is above at_most")
+                ranges.append((low, high, one.label))
+        ranges.sort()
+        for (_, high, first), (low, _, second) in pairwise(ranges):
+            if low <= high:
+                raise ValueError(f"bins {first!r} and {second!r} both hold {low}; bounds are inclusive")
+        rest = [one.label for one in self.bins or () if one.at_least is None and one.at_most is None]
+        if self.bins and len(rest) != 1:
+            # Inclusive ends that do not touch always leave numbers between them.
+            raise ValueError(f"exactly one bin takes the rest (no at_least, no at_most); found {len(rest)}: {rest}")
+        return self
 
 
 class FileItem(Section):
@@ -123,6 +145,16 @@ class IngestParams(Section):
     limit: Count | None
     rows_per_file: Count
 
+    @model_validator(mode="after")
+    def _slices_are_known(self) -> IngestParams:
+        if len({*self.slices, "id", "text", "label"}) != len(self.slices) + 3:
+            raise ValueError("slices are named once each, and not id, text or label")
+        for source in self.sources:
+            items = source.files if isinstance(source, FilesSource) else [source]
+            for name in {name for item in items for name in item.set} - set(self.slices):
+                raise ValueError(f"`set` gives {name!r}, which `slices` does not keep: {self.slices}")
+        return self
+
 
 # --- validate, process
 
@@ -133,6 +165,7 @@ class ValidateParams(Section):
     max_characters: Count
     min_letter_share: Share
     max_replacement_share: Share
+    max_other_script_share: Share
     min_rows: Count
     min_label_share: Share
     max_label_share: Share
@@ -224,8 +257,16 @@ class OptimizeParams(Section):
     objective_batch_size: Count
     rounds: Count
     warmup_rounds: Count
+    confidence: Share
+    bootstrap_samples: Count
     threads: Count | None
     seed: int
+
+    @model_validator(mode="after")
+    def _objective_is_measured(self) -> OptimizeParams:
+        if self.objective_batch_size not in self.batch_sizes:
+            raise ValueError(f"objective_batch_size must be one of batch_sizes: {self.batch_sizes}")
+        return self
 
 
 # --- actions on live state
@@ -234,6 +275,7 @@ class OptimizeParams(Section):
 class ReleaseParams(Section):
     share: Share
     min_requests: Count
+    min_requests_rollback: Count
     max_error_share: Share
 
 
@@ -277,7 +319,9 @@ def load_params(path: Path) -> Params:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise LnmtError("no params.yaml", where=path, fix="run in a project, or make one: lnmt init DIRECTORY") from error
+        raise LnmtError(
+            "no params.yaml", where=path, fix="run in a project, or make one: lnmt init DIRECTORY"
+        ) from error
     except yaml.YAMLError as error:
         raise LnmtError(f"params.yaml is not YAML: {error}", where=path, fix="mend the line that is named") from error
     return parse_params(raw, where=path)

@@ -6,8 +6,9 @@ Changing one of these never reruns a stage; what changes an artifact stands in `
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lnmt.errors import LnmtError
@@ -20,8 +21,12 @@ class Settings(BaseSettings):
 
     project: Path = Field(default_factory=Path.cwd, description="directory of params.yaml")
     state: Path | None = Field(None, description="live state and work files; default PROJECT/.lnmt")
-    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "lnmt", description="downloads, kept by digest")
-    database: str | None = Field(None, description="SQLAlchemy URL of deployments and the events' index; default SQLite in the state directory")
+    cache: Path = Field(
+        default_factory=lambda: Path.home() / ".cache" / "lnmt", description="downloads, kept by digest"
+    )
+    database: str | None = Field(
+        None, description="SQLAlchemy URL of deployments and the events' index; default SQLite in the state directory"
+    )
     tracking: str | None = Field(None, description="MLflow tracking URI; default SQLite in the state directory")
     store_text: bool = Field(False, description="keep the text of requests in the prediction store")
     host: str = Field("127.0.0.1", description="address the service listens on")
@@ -60,4 +65,30 @@ def find_project(start: Path) -> Path:
     for directory in (start.absolute(), *start.absolute().parents):
         if (directory / "params.yaml").is_file():
             return directory
-    raise LnmtError("no params.yaml here or above", where=start.absolute(), fix="change into a project, or make one: lnmt init DIRECTORY")
+    raise LnmtError(
+        "no params.yaml here or above",
+        where=start.absolute(),
+        fix="change into a project, or make one: lnmt init DIRECTORY",
+    )
+
+
+def load_settings(project: Path | None = None, **flags: Any) -> Settings:
+    """The settings of this process: `flags`, then the environment, then the project's `lnmt.env`.
+
+    The project is the one named here, by LNMT_PROJECT, or the nearest one above the working directory.
+    """
+    try:
+        if project is None:
+            settings = Settings(**flags)
+            project = settings.project if "project" in settings.model_fields_set else find_project(Path.cwd())
+        project = project.absolute()
+        return Settings(_env_file=project / "lnmt.env", **{**flags, "project": project})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        raise LnmtError(
+            f"a setting does not fit: {problem['msg']}",
+            where=f"environment variable LNMT_{name.upper()}, lnmt.env, or --{name}",
+            value=problem["input"],
+            fix=f"it is: {Settings.model_fields[name].description}",
+        ) from error

@@ -68,7 +68,14 @@ STAGES = (
         sections=("plugins", "train"),
         reads=("data/processed",),
         writes=("models/trained", "reports/training"),
-        code=("lnmt/training", "lnmt/models", "lnmt/bundles", "lnmt/text", "lnmt/data/batches.py"),
+        code=(
+            "lnmt/training",
+            "lnmt/models",
+            "lnmt/bundles",
+            "lnmt/text",
+            "lnmt/data/batches.py",
+            "lnmt/data/tables.py",
+        ),
     ),
     Stage(
         "evaluate",
@@ -92,7 +99,15 @@ STAGES = (
         sections=("plugins", "optimize"),
         reads=("data/processed", "models/trained", "reports/evaluation", "reports/gate"),
         writes=("models/reference", "models/optimized", "reports/optimization"),
-        code=("lnmt/optimization", "lnmt/runtime", "lnmt/bundles", "lnmt/text", "lnmt/stats"),
+        code=(
+            "lnmt/optimization",
+            "lnmt/runtime",
+            "lnmt/models",
+            "lnmt/bundles",
+            "lnmt/text",
+            "lnmt/stats",
+            "lnmt/training/metrics.py",
+        ),
     ),
 )
 

@@ -1,0 +1,45 @@
+"""Every test runs alone: no telemetry, no settings, git or DVC configuration of the machine it runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lnmt.telemetry import quiet
+
+quiet()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The session's own git identity, DVC caches and Prefect home; nothing of the user's is read or changed."""
+    home = tmp_path_factory.mktemp("isolated")
+    config = home / "gitconfig"
+    config.write_text("[user]\n\tname = Test\n\temail = test@localhost\n[init]\n\tdefaultBranch = main\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("LNMT_", "PREFECT_", "MLFLOW_"))]:
+            if name not in quiet_names():
+                patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(home / "dvc"))
+        patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(home / "dvc-system"))
+        patch.setenv("DVC_SITE_CACHE_DIR", str(home / "dvc-site"))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        yield
+
+
+def quiet_names() -> set[str]:
+    """Variables that stay: they turn telemetry off."""
+    from lnmt.telemetry import quiet_environment
+
+    return set(quiet_environment())
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return Path(__file__).parents[1]
