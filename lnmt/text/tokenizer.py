@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lnmt.errors import LnmtError
 from lnmt.types import Batch
@@ -22,6 +23,7 @@ class Tokenizer:
 
         if not path.is_file():
             raise LnmtError("no tokenizer.json", where=path, fix="use an encoder that ships a fast tokenizer")
+        self.max_tokens = max_tokens
         self._tokenizer = RustTokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
@@ -32,10 +34,13 @@ class Tokenizer:
         """Token ids of each text, special tokens included, cut to `max_tokens`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def pad(self, rows: Sequence[Sequence[int]], multiple: int = 8) -> Batch:
-        """One batch [B, T], T the longest row rounded up to `multiple`."""
+    def pad(self, rows: Sequence[Sequence[int] | NDArray[np.int32]], multiple: int = 8) -> Batch:
+        """One batch [B, T], T the longest row rounded up to `multiple`, but not beyond `max_tokens`.
+
+        An encoder may have no positions beyond it.
+        """
         longest = max(len(row) for row in rows)
-        width = -(-longest // multiple) * multiple
+        width = max(longest, min(-(-longest // multiple) * multiple, self.max_tokens))
         input_ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         attention_mask = np.zeros((len(rows), width), dtype=np.int64)
         for index, row in enumerate(rows):

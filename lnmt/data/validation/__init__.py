@@ -1,0 +1,1 @@
+"""What `validate` is made of: rules, the Great Expectations session that judges them, the scan, the page."""
