@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lnmt.params import Plugin
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
+
+# Formats whose readers run code that stands in the file. OpenVINO's weights are `.bin`, and plain numbers.
+UNSAFE_SUFFIXES = frozenset(
+    {
+        ".pkl",
+        ".pickle",
+        ".pt",
+        ".pth",
+        ".pt2",
+        ".ckpt",
+        ".joblib",
+        ".dill",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".keras",
+        ".py",
+        ".so",
+    }
+)
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def check_file_name(name: str) -> str:
+    """`name` where a bundle may hold such a file, else ValueError: it must stay inside and be no code."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or "\\" in name or "\0" in name or ".." in path.parts or str(path) != name or name == ".":
+        raise ValueError(f"{name!r} is no plain relative path with '/' between its parts")
+    if path.suffix.lower() in UNSAFE_SUFFIXES:
+        raise ValueError(f"{name!r}: a bundle holds no pickles and no code ({path.suffix})")
+    return name
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    if len(set(labels)) != len(labels):
+        raise ValueError("labels must differ from each other")
+    return labels
 
 
 class Lineage(BaseModel):
@@ -30,13 +69,13 @@ class Draft(BaseModel):
 
     format: Literal[1] = FORMAT
     task: Literal["text-classification"]
-    labels: Annotated[list[str], Field(min_length=2)]  # in the order of the logits
+    labels: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)]  # in the order of the logits
     model: dict[str, Any]  # {"name": plugin of lnmt.models, ...its configuration}
     engine: str  # plugin of lnmt.runtime that runs it
     precision: Literal["fp32", "bf16"]
-    max_tokens: int  # longer texts are cut
-    pad_multiple: int  # batches are padded to a multiple of this many tokens
-    temperature: float  # scores = softmax(logits / temperature)
+    max_tokens: Annotated[int, Field(ge=1)]  # longer texts are cut
+    pad_multiple: Annotated[int, Field(ge=1)]  # batches are padded to a multiple of this many tokens
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # scores = softmax(logits / temperature)
     processors: list[Plugin]  # text processors, applied in order before tokenisation
     parent: str | None  # digest of the bundle that this one was made from
     lineage: Lineage
@@ -46,4 +85,6 @@ class Draft(BaseModel):
 class Manifest(Draft):
     """A whole bundle.json."""
 
-    files: dict[str, str]  # relative path → digest, bundle.json left out
+    files: Annotated[  # relative path → digest, bundle.json left out
+        dict[Annotated[str, AfterValidator(check_file_name)], Digest], Field(min_length=1)
+    ]
