@@ -1,0 +1,56 @@
+"""Temperature scaling: one number that makes scores mean what they say.
+
+Legend: N = rows, C = classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnmt.errors import LnmtError
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities [N, C] of logits [N, C] at a temperature."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def negative_log_likelihood(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], temperature: float = 1.0
+) -> float:
+    """Mean −log p(label) in nats; labels [N] are class places."""
+    from scipy.special import logsumexp
+
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+
+
+def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
+    """The temperature with the least negative log-likelihood (Guo et al., ICML 2017, §4.2).
+
+    It is convex in 1/T, so a bounded search over log T finds the one minimum; the bounds 0.05…20
+    hold it where rows are too few, or all right, and the optimum runs away. Raises LnmtError
+    without rows.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(labels) == 0:
+        raise LnmtError(
+            "no rows to fit the temperature on",
+            where="data/processed/validation",
+            fix="give validation a larger share: params.yaml: process.split",
+        )
+    found = minimize_scalar(
+        lambda log_temperature: negative_log_likelihood(logits, labels, float(np.exp(log_temperature))),
+        bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
