@@ -15,7 +15,7 @@ from lnmt.bundles import Bundle
 from lnmt.runtime import ENGINES, Engine
 from lnmt.text.processors import text_chain
 from lnmt.text.tokenizer import Tokenizer
-from lnmt.types import Output, Prediction
+from lnmt.types import Batch, Output, Prediction
 
 
 class Predictor:
@@ -32,7 +32,7 @@ class Predictor:
     @classmethod
     def open(cls, bundle: Bundle, *, threads: int | None = None, cache: Path | None = None) -> Predictor:
         """Load the bundle's engine and warm it up."""
-        engine = ENGINES.get(bundle.manifest.engine)()
+        engine = ENGINES.get(bundle.manifest.engine, where=f"{bundle.path / 'bundle.json'}: engine")()
         engine.load(bundle, threads=threads, cache=cache)
         engine.warm_up()
         return cls(bundle, engine)
@@ -41,9 +41,13 @@ class Predictor:
         """Token ids after the bundle's processors."""
         return self.tokenizer.encode([self._process(text) for text in texts])
 
+    def pad(self, rows: Sequence[Sequence[int]]) -> Batch:
+        """Rows of token ids as one batch, padded as the bundle says."""
+        return self.tokenizer.pad(rows, self.bundle.manifest.pad_multiple)
+
     def infer(self, rows: Sequence[Sequence[int]]) -> Output:
         """Run rows of token ids as one padded batch."""
-        return self.engine.infer(self.tokenizer.pad(rows, self.bundle.manifest.pad_multiple))
+        return self.engine.infer(self.pad(rows))
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated probabilities [B, C]: softmax(logits / temperature)."""

@@ -1,0 +1,1 @@
+"""From a trained model to the fastest engine that answers as it does: build candidates, measure, choose."""

@@ -1,0 +1,36 @@
+"""Back ends by engine: each turns the reference bundle into the files that its engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lnmt.bundles import Bundle
+from lnmt.optimization.candidate import Candidate
+from lnmt.plugins.table import Table
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a candidate is built from."""
+
+    bundle: Bundle  # the reference: torch, fp32
+    work: Path  # for files that several back ends share
+
+
+class Backend(Protocol):
+    """One engine's conversion."""
+
+    def build(self, candidate: Candidate, source: Source, directory: Path) -> None:
+        """Write the candidate's model files into `directory`. Raises LnmtError with the reason where it cannot."""
+
+
+BACKENDS: Table[type[Backend]] = Table(
+    "optimization engine",
+    {
+        "torch": "lnmt.optimization.backends.torch:TorchBackend",
+        "onnxruntime": "lnmt.optimization.backends.onnxruntime:OnnxRuntimeBackend",
+        "openvino": "lnmt.optimization.backends.openvino:OpenVinoBackend",
+    },
+)

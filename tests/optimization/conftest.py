@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lnmt.bundles import Bundle
+from lnmt.files import write_json
+from lnmt.params import OptimizeParams, Params, load_params
+from lnmt.progress import Progress
+from lnmt.stages import StageIO, find_stage
+from tests.tiny_bundle import LABELS, LINEAGE, WORDS, tiny_bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+def stage_io(root: Path) -> StageIO:
+    return StageIO(
+        root=root,
+        stage=find_stage("optimize"),
+        work=root / "work",
+        cache=root / "cache",
+        offline=True,
+        lineage=LINEAGE,
+        progress=Progress(root / "progress.jsonl", show=False),
+    )
+
+
+def quick(**changes: object) -> Params:
+    """The shipped parameters, with few rounds."""
+    params = load_params(ROOT / "params.yaml")
+    few = {"rounds": 4, "warmup_rounds": 1, "batch_sizes": [1, 4], "threads": 1, "bootstrap_samples": 200, **changes}
+    options = OptimizeParams.model_validate(params.optimize.model_dump() | few)
+    return params.model_copy(update={"optimize": options}).only(("plugins", "optimize"))
+
+
+def make_project(root: Path, rows: int = 60) -> Bundle:
+    """What `optimize` reads: a trained tiny bundle that was approved, its temperature, a validation split."""
+    trained = tiny_bundle(root / "models" / "trained")
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 30))) for _ in range(rows)]
+    labels = [str(label) for label in rng.choice(LABELS, rows)]
+    directory = root / "data" / "processed" / "validation"
+    directory.mkdir(parents=True)
+    schema = pa.schema([(name, pa.string()) for name in ("id", "text", "label")])
+    table = pa.table([[str(row) for row in range(rows)], texts, labels], schema=schema)
+    pq.write_table(table, directory / "part-00000.parquet")
+    write_json(root / "reports/evaluation/calibration.json", {"temperature": 1.25})
+    write_json(root / "reports/gate/approval.json", {"bundle": trained.digest, "passed": True, "gates": 1})
+    return trained
+
+
+@pytest.fixture(scope="session")
+def optimized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on which the stage has run once, with every engine."""
+    from lnmt.optimization.optimize import optimize
+
+    root = tmp_path_factory.mktemp("optimized")
+    make_project(root)
+    optimize(quick(), stage_io(root))
+    return root
