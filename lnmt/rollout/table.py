@@ -1,0 +1,160 @@
+"""The deployments' table, and its history: changed only by compare-and-swap, generation by generation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypedColumns,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from lnmt.errors import LnmtError, Transient
+from lnmt.rollout.deployment import Deployment, objection
+from lnmt.store import ensure_tables, open_engine, reading, writing
+
+METADATA = MetaData()
+
+
+class _Now(TypedColumns):
+    name: Column[str] = Column(Text, primary_key=True)
+    generation: Column[int] = Column(Integer, nullable=False)
+    phase: Column[str] = Column(Text, nullable=False)
+    champion: Column[str] = Column(Text, nullable=False)
+    challenger: Column[str | None] = Column(Text)
+    share: Column[float] = Column(Double, nullable=False)
+    since: Column[float] = Column(Double, nullable=False)
+    why: Column[str] = Column(Text, nullable=False)
+
+
+class _Then(_Now):
+    generation: Column[int] = Column(Integer, primary_key=True)
+
+
+DEPLOYMENTS = Table("deployments", METADATA, _Now)
+HISTORY = Table("deployment_history", METADATA, _Then)
+
+
+class DeploymentStore:
+    """What is live, by model name. Connects at first use; safe with any number of processes and threads.
+
+    Takes a database URL (LNMT_DATABASE) or an engine of `lnmt.store.open_engine`.
+    """
+
+    def __init__(self, database: str | Engine) -> None:
+        self._owned = isinstance(database, str)
+        self._engine = open_engine(database) if isinstance(database, str) else database
+        self._ready = False
+
+    def read(self, name: str) -> Deployment | None:
+        """The live row; None before the first release."""
+        with reading(self._open()) as connection:
+            return _current(connection, name)
+
+    def names(self) -> list[str]:
+        """Every model that has a deployment."""
+        with reading(self._open()) as connection:
+            return list(connection.scalars(select(DEPLOYMENTS.c.name).order_by(DEPLOYMENTS.c.name)))
+
+    def history(self, name: str) -> list[Deployment]:
+        """Every generation that was live, oldest first, the present one included."""
+        rows = select(HISTORY).where(HISTORY.c.name == name).order_by(HISTORY.c.generation)
+        with reading(self._open()) as connection:
+            return [Deployment(**row) for row in connection.execute(rows).mappings()]
+
+    def at(self, name: str, generation: int) -> Deployment | None:
+        """The deployment as it was at this generation."""
+        row = select(HISTORY).where(HISTORY.c.name == name, HISTORY.c.generation == generation)
+        with reading(self._open()) as connection:
+            found = connection.execute(row).mappings().one_or_none()
+        return None if found is None else Deployment(**found)
+
+    def swap(self, expected_generation: int, new: Deployment) -> Deployment:
+        """Make `new` live if generation `expected_generation` still is (0: nothing yet); returns it as stored.
+
+        It gets the next generation. Row and history change together and are on disk when this returns.
+        Raises Transient, with what is live instead, where another writer came first, and LnmtError for
+        a value that can never be live.
+        """
+        new = replace(new, generation=expected_generation + 1)
+        wrong = objection(new)
+        if wrong is not None:
+            raise LnmtError(
+                "not a deployment that can be live",
+                where=f"deployment of {new.name}",
+                value=new,
+                allowed=wrong,
+                fix="change deployments through lnmt.rollout.release",
+            )
+        try:
+            with writing(self._open()) as connection:
+                if not _replace(connection, expected_generation, new):
+                    raise _conflict(expected_generation, new.name, _current(connection, new.name))
+                connection.execute(insert(HISTORY).values(**asdict(new)))
+        except IntegrityError as error:  # two first releases at once, where writers do not queue
+            raise _conflict(expected_generation, new.name, self.read(new.name)) from error
+        return new
+
+    def close(self) -> None:
+        """Close the connections of an engine that was opened here."""
+        if self._owned:
+            self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Engine:
+        if not self._ready:
+            ensure_tables(self._engine, METADATA)
+            self._ready = True
+        return self._engine
+
+
+def _replace(connection: Connection, expected_generation: int, new: Deployment) -> bool:
+    """True where the expected generation was there and is now `new`."""
+    values: dict[str, Any] = asdict(new)
+    if expected_generation == 0:
+        if _current(connection, new.name) is not None:
+            return False
+        connection.execute(insert(DEPLOYMENTS).values(**values))
+        return True
+    row = update(DEPLOYMENTS).where(DEPLOYMENTS.c.name == new.name, DEPLOYMENTS.c.generation == expected_generation)
+    return connection.execute(row.values(**values)).rowcount == 1
+
+
+def _current(connection: Connection, name: str) -> Deployment | None:
+    row = connection.execute(select(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name)).mappings().one_or_none()
+    return None if row is None else Deployment(**row)
+
+
+def _conflict(expected: int, name: str, found: Deployment | None) -> Transient:
+    there = "nothing"
+    if found is not None:
+        there = f"generation {found.generation}, {found.phase}, champion {found.champion}"
+        there += f", challenger {found.challenger} with share {found.share:g}" if found.challenger else ""
+        there += f", since {found.since:.0f}: {found.why}"
+    return Transient(
+        "the deployment was changed by another writer",
+        where=f"deployment of {name}",
+        value=there,
+        allowed=f"generation {expected}",
+        fix="look at what is live now, then do the same again",
+    )
