@@ -1,0 +1,120 @@
+"""Request bodies as values. Every refusal names the field, what it may hold, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+
+from lnmt.serving.limits import Limits
+from lnmt.serving.problems import Problem
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """Texts to classify; `listed` where the caller sent a list and gets one back."""
+
+    texts: list[str]
+    user: str | None
+    listed: bool
+
+
+@dataclass(frozen=True)
+class FeedbackRequest:
+    """The true label of a prediction."""
+
+    prediction_id: str
+    label: str
+
+
+async def read_object(request: Request, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON object of a request, holding no field but `fields`."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        fix = "send the header Content-Type: application/json"
+        raise Problem(415, "the body must be JSON", where="Content-Type", allowed="application/json", fix=fix)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        fix = "send the body uncompressed"
+        raise Problem(415, "compressed bodies are not taken", where="Content-Encoding", allowed="identity", fix=fix)
+    try:
+        value = json.loads(await request.body(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
+        place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "body"
+        raise Problem(400, "the body is not JSON", where=place, allowed="UTF-8 JSON", fix="mend the JSON") from None
+    if not isinstance(value, dict):
+        raise Problem(422, "the body is not an object", where="body", allowed="a JSON object", fix=_form(fields))
+    for name in value.keys() - set(fields):
+        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+        fix = f"did you mean {near[0]!r}?" if near else f"leave it out; {_form(fields)}"
+        raise Problem(422, "unknown field", where=name[:100], allowed=", ".join(fields), fix=fix)
+    return value
+
+
+def parse_predict(value: Mapping[str, Any], limits: Limits) -> PredictRequest:
+    """`{"text": str | [str], "user"?: str}`."""
+    if "text" not in value:
+        raise Problem(422, "the text is missing", where="text", allowed="a string, or a list of them", fix="add `text`")
+    given = value["text"]
+    listed = isinstance(given, list)
+    return PredictRequest(
+        texts=parse_texts(given if isinstance(given, list) else [given], limits, "text", listed=listed),
+        user=parse_user(value.get("user"), limits, "user"),
+        listed=listed,
+    )
+
+
+def parse_feedback(value: Mapping[str, Any]) -> FeedbackRequest:
+    """`{"prediction_id": str, "label": str}`."""
+    for field in ("prediction_id", "label"):
+        if not isinstance(value.get(field), str):
+            raise Problem(422, f"{field} is missing or not a string", where=field, allowed="a string", fix="send one")
+    return FeedbackRequest(value["prediction_id"], value["label"])
+
+
+def parse_texts(given: list[Any], limits: Limits, where: str, *, listed: bool) -> list[str]:
+    """The texts of a list, each checked; `where` names the field in refusals."""
+    if not 1 <= len(given) <= limits.rows:
+        allowed = f"1 to {limits.rows} texts"
+        fix = "send at least one, and long lists in parts"
+        raise Problem(422, f"{len(given)} texts", where=where, allowed=allowed, fix=fix)
+    for index, text in enumerate(given):
+        _check_text(text, limits, f"{where}[{index}]" if listed else where)
+    return given
+
+
+def parse_user(user: Any, limits: Limits, where: str) -> str | None:
+    """The stickiness key: requests of one user stay in one arm."""
+    if user is None:
+        return None
+    if not isinstance(user, str) or not 0 < len(user) <= limits.user_characters:
+        allowed = f"a string of 1 to {limits.user_characters} characters, or nothing"
+        raise Problem(422, "no user key", where=where, allowed=allowed, fix="send a short id, or leave the field out")
+    return user
+
+
+def _check_text(text: Any, limits: Limits, where: str) -> None:
+    if not isinstance(text, str):
+        raise Problem(422, "not a string", where=where, allowed="a string", fix="send the text as a JSON string")
+    if len(text) > limits.characters:
+        allowed = f"at most {limits.characters} characters"
+        raise Problem(422, f"{len(text)} characters", where=where, allowed=allowed, fix="cut it, or send it in parts")
+    if not text.strip():
+        raise Problem(422, "the text is empty", where=where, allowed="a visible character", fix="send a text")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            fix = "send whole Unicode characters: an escape \\ud800 to \\udfff stands only in pairs"
+            raise Problem(422, "half of a surrogate pair", where=where, allowed="Unicode text", fix=fix) from None
+
+
+def _form(fields: Collection[str]) -> str:
+    return "send an object with " + ", ".join(fields)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
