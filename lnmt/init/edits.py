@@ -1,0 +1,92 @@
+"""Edits of the shipped params.yaml that keep its comments: for own data, and for the profiles."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Literal
+
+from lnmt.params import FilesSource, Params, parse_params
+
+Profile = Literal["demo", "tiny"]
+
+
+def shipped(name: str) -> str:
+    """The text of a file that ships with LNMT: params.yaml, prefect.yaml."""
+    return (files("lnmt") / "template" / name).read_text(encoding="utf-8")
+
+
+def shipped_params() -> Params:
+    """The defaults."""
+    import yaml
+
+    return parse_params(yaml.safe_load(shipped("params.yaml")), where="the params.yaml that ships with LNMT")
+
+
+class Edit:
+    """The shipped params.yaml, to be changed in place."""
+
+    def __init__(self) -> None:
+        from ruamel.yaml import YAML
+
+        self._yaml = YAML()
+        self._yaml.preserve_quotes = True
+        self._yaml.width = 200
+        self._yaml.representer.add_representer(type(None), _null)
+        self._yaml.indent(mapping=2, sequence=4, offset=2)
+        self.content: Any = self._yaml.load(shipped("params.yaml"))
+
+    def text(self) -> str:
+        """The changed file; checked against the schema."""
+        out = io.StringIO()
+        self._yaml.dump(self.content, out)
+        self.params(out.getvalue())
+        return out.getvalue()
+
+    @staticmethod
+    def params(text: str) -> Params:
+        """What the text means."""
+        import yaml
+
+        return parse_params(yaml.safe_load(text), where="params.yaml")
+
+
+def _null(representer: Any, _: None) -> Any:
+    """`null` in words, as the shipped file writes it."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def for_data(
+    edit: Edit, name: str, source: FilesSource, labels: Sequence[str], slices: Sequence[str], rows: int
+) -> None:
+    """One local file of another task: nothing that belongs to the demo's data stays."""
+    content = edit.content
+    content["name"] = name
+    content["ingest"]["sources"] = [source.model_dump(mode="json")]
+    content["ingest"]["slices"] = list(slices)
+    content["validate"]["labels"] = list(labels)
+    content["validate"]["min_rows"] = max(1, min(content["validate"]["min_rows"], rows // 2))
+    content["process"]["holdout"] = {}
+    content["evaluate"]["baselines"] = ["majority", "tfidf"]
+    content["evaluate"]["slices"] = [*slices, "length", "label"]
+    content["gate"] = [
+        {"metric": "macro_f1", "above": "majority", "by": 0.05},
+        {"metric": "macro_f1", "above": "tfidf", "by": 0.0},
+    ]
+
+
+def make_tiny(edit: Edit) -> None:
+    """The same pipeline in seconds, on a few rows: for tests and for a first look. Its model is good for nothing."""
+    content = edit.content
+    content["ingest"]["limit"] = 150
+    content["validate"].update(min_rows=50, max_duplicate_share=0.5, max_quarantined_share=0.2)
+    content["train"].update(max_tokens=32, max_steps=8, batch_size=16, evaluations_per_epoch=1, precision="fp32")
+    content["evaluate"].update(bootstrap_samples=50, min_slice_rows=5)
+    content["gate"] = [{"metric": "macro_f1", "at_least": 0.0}]
+    content["optimize"].update(
+        precisions=["fp32"], max_flip_share=0.2, max_macro_f1_loss=0.2, batch_sizes=[1], rounds=3, warmup_rounds=1,
+        bootstrap_samples=50,
+    )  # fmt: skip
+    content["release"].update(min_requests=10, min_requests_rollback=5)
+    content["monitor"].update(min_rows=50)

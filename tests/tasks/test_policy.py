@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from prefect import Task
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import Failed
+
+from lnmt.errors import GateBlocked, LnmtError, Transient
+from tasks.artifacts import metrics_table
+from tasks.policy import artifact_name, is_transient
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (Transient("no network"), True),
+        (LnmtError("wrong"), False),
+        (GateBlocked("too low"), False),
+        (OSError("disk"), False),
+    ],
+)
+def test_only_what_may_go_through_later_is_tried_again(error: Exception, again: bool) -> None:
+    nothing = cast("Any", None)
+    assert is_transient(cast("Task[Any, Any]", nothing), cast("TaskRun", nothing), Failed(data=error)) is again
+
+
+def test_artifact_keys_are_what_prefect_takes() -> None:
+    assert artifact_name("Train it_now") == "train-it-now"
+
+
+def test_the_metrics_table_has_a_row_for_the_model_and_each_baseline() -> None:
+    row = {"accuracy": 0.77512, "macro_f1": 0.71}
+    assert metrics_table({"test": {**row, "rows": 3}, "baselines": {"majority": row}}) == [
+        {"model": "this model", "accuracy": 0.7751, "macro_f1": 0.71},
+        {"model": "majority", "accuracy": 0.7751, "macro_f1": 0.71},
+    ]
