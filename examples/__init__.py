@@ -1,0 +1,1 @@
+"""Runnable examples; tests run them."""
