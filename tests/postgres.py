@@ -16,13 +16,18 @@ import pytest
 USER = "lnmt"
 
 
+def need_driver() -> None:
+    """Skip the test, with the reason, where the extra `postgres` is not installed."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Yield the SQLAlchemy URL of an empty database; the server and its files go afterwards.
 
     Skips the test, with the reason, where PostgreSQL or its driver is not installed.
     """
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    need_driver()
     programs = _programs()
     as_owner: list[str] = []
     with tempfile.TemporaryDirectory(prefix="lnmt-postgres-") as name:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from lnmt.errors import LnmtError, Transient
 from tests.data.sources_kit import read_source
-from tests.postgres import running_postgres
+from tests.postgres import need_driver, running_postgres
 
 
 def database_entry(url: str, query: str, **changes: Any) -> dict[str, Any]:
@@ -91,6 +91,7 @@ def test_a_bad_query(sqlite_project: Path, query: str, what: str) -> None:
 
 
 def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    need_driver()
     error = failure(tmp_path, database_entry("postgresql://me:hunter2@127.0.0.1:1/x", "select 1"))
     assert isinstance(error, Transient)
     assert error.where == "postgresql+psycopg://me:***@127.0.0.1:1/x"

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from lnmt import store
 from lnmt.errors import LnmtError, Transient
 from lnmt.store import ensure_tables, open_engine, reading, share_sqlite, writing
+from tests.postgres import need_driver
 
 METADATA = MetaData()
 NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("words", Text, nullable=False))
@@ -221,6 +222,7 @@ def test_a_password_is_never_shown() -> None:
 
 
 def test_a_server_that_is_away_is_transient(free_port: int) -> None:
+    need_driver()
     engine = open_engine(f"postgresql://lnmt:hunter2@127.0.0.1:{free_port}/lnmt")
     with pytest.raises(Transient, match="did not answer") as caught:
         ensure_tables(engine, METADATA)
