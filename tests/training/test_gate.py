@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lnmt.bundles import Bundle, Draft, Lineage, new_bundle
+from lnmt.bundles import Bundle, Lineage
 from lnmt.errors import DigestMismatch, GateBlocked, LnmtError, UnknownName
-from lnmt.files import read_json, write_bytes, write_json
+from lnmt.files import read_json, write_json
 from lnmt.params import Gate, load_params
 from lnmt.progress import Progress
 from lnmt.stages import StageIO, find_stage
 from lnmt.stats.bootstrap import Interval
 from lnmt.training.gate import check_gates, gate, judge, verdict
 from lnmt.training.measure import Comparison, Measured, metric_names, rate_names
+from tests.plain_bundle import plain_bundle
 
 LINEAGE = Lineage(commit=None, dirty=False, params="sha256:1", lock="sha256:2")
 NO_PARAMS = load_params(Path(__file__).parents[2] / "params.yaml").only(())
@@ -78,23 +79,8 @@ def test_a_gate_that_nothing_can_judge_is_refused(asked: Gate, message: str, fix
 
 def project(root: Path, gates: list[Gate], bundle: str | None = None) -> StageIO:
     """A project with a trained bundle, and a verdict on it."""
-    draft = Draft(
-        task="text-classification",
-        labels=LABELS,
-        model={"name": "none"},
-        engine="torch",
-        precision="fp32",
-        max_tokens=8,
-        pad_multiple=8,
-        temperature=1.0,
-        processors=[],
-        parent=None,
-        lineage=LINEAGE,
-        evidence={},
-    )
-    with new_bundle(root / "models/trained", draft) as directory:
-        write_bytes(directory / "weights", b"weights")
-    digest = bundle or Bundle.open(root / "models/trained").digest
+    trained = plain_bundle(root / "models/trained")
+    digest = bundle or trained.digest
     write_json(root / "reports/evaluation/verdict.json", verdict(digest, judge(gates, MODEL, {"tfidf": TFIDF})))
     progress = Progress(root / "progress.jsonl", show=False)
     return StageIO(root, find_stage("gate"), root / "work", root / "cache", True, LINEAGE, progress)
@@ -137,8 +123,8 @@ def test_a_verdict_on_another_bundle_is_refused(tmp_path: Path) -> None:
 
 def test_a_bundle_that_was_altered_is_refused(tmp_path: Path) -> None:
     io = project(tmp_path, [])
-    (tmp_path / "models/trained/weights").write_bytes(b"other weights")
-    with pytest.raises(DigestMismatch, match="weights"):
+    (tmp_path / "models/trained/model.bin").write_bytes(b"other weights")
+    with pytest.raises(DigestMismatch, match=r"model\.bin"):
         gate(NO_PARAMS, io)
 
 
