@@ -29,7 +29,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help setup demo test check lint types layers docs format serve ui lock clean bench
+.PHONY: help setup demo test check lint types layers docs format serve ui lock clean bench soak
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make serve   serve what is released"
 	@echo "make ui      Prefect, MLflow, validation and Evidently pages"
 	@echo "make bench   every benchmark       make bench-NAME   benchmarks/NAME.py"
+	@echo "make soak    real faults, counted: killed saves and runs, full disks, power cuts"
 	@echo "make lock    resolve constraints.txt again"
 
 setup: $(STAMP)
@@ -84,6 +85,9 @@ bench: setup
 
 bench-%: setup
 	python benchmarks/$*.py
+
+soak: setup
+	python -m tests.faults
 
 # The +cpu of a local torch wheel is this machine's; the pin holds for every build. Nothing is built
 # for the extras' own interpreters: the pins are those of the oldest Python that LNMT runs on.

@@ -86,14 +86,14 @@ def demo_bundle(target: Path) -> Bundle:
     import torch
     from transformers import BertConfig
 
-    from lnmt.models.encoder import EncoderClassifier
+    from lnmt.models.classifier import EncoderClassifier
 
     config = BertConfig(
         vocab_size=VOCABULARY, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     ).to_dict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = EncoderClassifier({"config": config, "dropout": 0.0, "classes": 3})
+        model = EncoderClassifier({"task": "text-classification", "labels": 3, "config": config, "dropout": 0.0})
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.04)

@@ -9,9 +9,10 @@ LnmtError            exit 1   something a person can mend; says where, what, wha
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class LnmtError(Exception):
@@ -36,6 +37,10 @@ class LnmtError(Exception):
         parts = {"where": where, "value": value, "allowed": allowed, "fix": fix}
         lines = [what, *(f"  {key}: {part}" for key, part in parts.items() if part is not None)]
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pickled by its parts: subclasses have constructors of their own, and workers send errors to their parent
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UnknownName(LnmtError):

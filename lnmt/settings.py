@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(3000, description="port the service listens on", ge=0, le=65535)
     threads: int | None = Field(None, description="threads of one engine; default one per core", ge=1)
+    max_batch_size: int = Field(32, description="texts of one engine call in the service", ge=1)
+    profile_steps: int | None = Field(
+        None, description="profile so many training steps; table and trace below logs/train/profile of the state", ge=1
+    )
+    tuning: str | None = Field(
+        None, description="SQLAlchemy URL of the studies of `lnmt tune`; default SQLite in the state directory"
+    )
     offline: bool = Field(False, description="fetch nothing; use the cache alone")
 
     @property
@@ -48,6 +55,11 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """MLflow's database."""
         return self.tracking or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def tuning_url(self) -> str:
+        """The studies of `lnmt tune`."""
+        return self.tuning or f"sqlite:///{self.state_dir / 'tune.db'}"
 
     @property
     def bundles_dir(self) -> Path:

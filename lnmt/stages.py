@@ -41,7 +41,7 @@ STAGES = (
     Stage(
         "ingest",
         "lnmt.data.ingest:ingest",
-        sections=("plugins", "ingest"),
+        sections=("plugins", "task", "ingest"),
         reads=("data/incoming",),
         writes=("data/raw", "reports/ingest"),
         code=("lnmt/data", "lnmt/hub"),
@@ -49,7 +49,7 @@ STAGES = (
     Stage(
         "validate",
         "lnmt.data.validate:validate",
-        sections=("plugins", "validate"),
+        sections=("plugins", "task", "validate"),
         reads=("data/raw",),
         writes=("data/validated", "data/quarantine", "reports/validation"),
         code=("lnmt/data",),
@@ -57,7 +57,7 @@ STAGES = (
     Stage(
         "process",
         "lnmt.data.process:process",
-        sections=("plugins", "process"),
+        sections=("plugins", "task", "process"),
         reads=("data/validated",),
         writes=("data/processed", "reports/process"),
         code=("lnmt/data", "lnmt/text"),
@@ -106,7 +106,8 @@ STAGES = (
             "lnmt/bundles",
             "lnmt/text",
             "lnmt/stats",
-            "lnmt/training/metrics.py",
+            "lnmt/training/metrics",
+            "lnmt/data/labels.py",
         ),
     ),
 )
@@ -123,6 +124,18 @@ class StageIO:
     offline: bool
     lineage: Lineage
     progress: Progress
+    state: Path  # of the project, `.lnmt`
+    profile_steps: int | None = None  # of training
+
+    @property
+    def tokens(self) -> Path:
+        """Where tokenised splits are kept by digest."""
+        return self.state / "tokens"
+
+    @property
+    def logs(self) -> Path:
+        """Where the stage may leave logs for people; never read by a stage."""
+        return self.state / "logs" / self.stage.name
 
     def read(self, path: str) -> Path:
         """The absolute path of something the stage declares in `reads`."""
@@ -150,25 +163,32 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, settings: Settings) -> None:
     """Run one stage here and now, without asking whether it is stale (that is DVC's part)."""
     stage = find_stage(name)
-    root = settings.project
-    params = load_params(root / "params.yaml")
-    load_plugins(params.plugins, root)
+    params = load_params(settings.project / "params.yaml")
+    load_plugins(params.plugins, settings.project)
+    io = stage_io(stage, params, settings)
+    module, _, attribute = stage.function.partition(":")
+    function: StageFunction = getattr(importlib.import_module(module), attribute)
+    function(params.only(stage.sections), io)
+
+
+def stage_io(stage: Stage, params: Params, settings: Settings, progress: Progress | None = None) -> StageIO:
+    """What `stage` may touch in the project of `settings`; without `progress` it tells its own file."""
+    root, name = settings.project, stage.name
     inputs = {
         "sections": {section: _plain(getattr(params, section)) for section in stage.sections},
         "reads": {path: directory_digest(root / path) for path in stage.reads},
     }
-    io = StageIO(
+    return StageIO(
         root=root,
         stage=stage,
         work=settings.state_dir / "work" / name / sha256_bytes(canonical_json(inputs)).removeprefix("sha256:")[:16],
         cache=settings.cache,
         offline=settings.offline,
         lineage=read_lineage(root, upstream(stage)),
-        progress=Progress(settings.state_dir / "progress" / f"{name}.jsonl"),
+        progress=progress or Progress(settings.state_dir / "progress" / f"{name}.jsonl"),
+        state=settings.state_dir,
+        profile_steps=settings.profile_steps,
     )
-    module, _, attribute = stage.function.partition(":")
-    function: StageFunction = getattr(importlib.import_module(module), attribute)
-    function(params.only(stage.sections), io)
 
 
 def _plain(section: Any) -> Any:

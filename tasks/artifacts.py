@@ -35,9 +35,11 @@ def publish_stage(result: StageResult, settings: Settings) -> None:
 
 
 def metrics_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The model and its baselines, a row each."""
+    """The model and its baselines, a row each, with the figures that all of them have."""
     rows = {"this model": metrics["test"], **metrics["baselines"]}
-    return [
-        {"model": name, "accuracy": round(row["accuracy"], 4), "macro_f1": round(row["macro_f1"], 4)}
-        for name, row in rows.items()
+    shared = [
+        name
+        for name, value in metrics["test"].items()
+        if isinstance(value, float) and all(name in row for row in rows.values())
     ]
+    return [{"model": name, **{figure: round(row[figure], 4) for figure in shared}} for name, row in rows.items()]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 from prefect import Task
 
 from lnmt.drive.run import StageResult, run_stage_by_dvc
-from lnmt.params import load_params
-from lnmt.registry import Registry, mirroring
-from lnmt.settings import Settings
 from lnmt.stages import find_stage
 from tasks.artifacts import publish_stage
 from tasks.policy import edge, lnmt_task
@@ -26,21 +21,13 @@ def stage_task(name: str) -> Task[[], StageResult]:
     @lnmt_task(name, timeout_s=TIMEOUT_S.get(name, 3 * HOUR_S), tags={"lnmt", "stage"})
     def run() -> StageResult:
         settings = edge()
-        with mirror(name) as shown, live_metrics(name, settings):
+        with mirror(name) as shown:
             result = run_stage_by_dvc(name, settings, on_progress=shown.progress, on_log=shown.log)
             shown.ended(result)
         publish_stage(result, settings)
         return result
 
     return run
-
-
-def live_metrics(name: str, settings: Settings) -> AbstractContextManager[object]:
-    """Loss, learning rate and the like in MLflow while the stage runs; a stage that writes none leaves no run."""
-    registry = Registry(settings.tracking_uri, settings.state_dir / "mlflow")
-    progress = settings.state_dir / "progress" / f"{name}.jsonl"
-    model = load_params(settings.project / "params.yaml").name
-    return mirroring(progress, registry, name=model, title=name)
 
 
 ingest = stage_task("ingest")

@@ -40,7 +40,7 @@ def test_every_problem_is_told_at_once(raw: Any) -> None:
     with pytest.raises(LnmtError) as caught:
         parse_params(raw, where=SHIPPED)
     message = str(caught.value)
-    assert "train.precision: Input should be 'auto', 'fp32' or 'bf16' (found 'fp8')" in message
+    assert "train.precision: Input should be 'auto', 'fp32', 'bf16' or 'fp16' (found 'fp8')" in message
     assert "must sum to 1" in message
     assert "validate.min_rows: Field required" in message
 

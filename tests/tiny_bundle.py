@@ -6,15 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lnmt.bundles import Bundle, Draft, Lineage, new_bundle
-from lnmt.files import read_json
 from lnmt.params import Plugin
 from lnmt.text.tokenizer import Tokenizer
+from lnmt.types import WITHOUT_LABELS, Task
 
 if TYPE_CHECKING:
-    from lnmt.models.base import BaseModel
+    from lnmt.models.base import BaseModel, ModelSetup
 
 LABELS = ("negative", "neutral", "positive")
 LINEAGE = Lineage(commit=None, dirty=False, params="sha256:" + "0" * 64, lock="sha256:" + "1" * 64)
@@ -24,6 +24,12 @@ WORDS = (
     "good", "great", "love", "fine", "bad", "awful", "hate", "poor", "dull", "okay",
 )
 # fmt: on
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+PIECES = tuple(
+    dict.fromkeys(
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{x}" for x in LETTERS), *"0123456789.,!?'-", *WORDS]
+    )
+)
 
 
 def tiny_tokenizer(path: Path) -> int:
@@ -31,9 +37,7 @@ def tiny_tokenizer(path: Path) -> int:
     from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{x}" for x in letters), *list("0123456789.,!?'-")]
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, *WORDS]))}
+    vocabulary = {piece: index for index, piece in enumerate(PIECES)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -69,13 +73,41 @@ def tiny_encoder(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
+def tiny_setup(
+    encoder: Path | None,
+    task: Task = "text-classification",
+    labels: Sequence[str] = LABELS,
+    *,
+    options: dict[str, Any] | None = None,
+    max_tokens: int = 20,
+    seed: int = 7,
+) -> ModelSetup:
+    """What a fresh model on `encoder` looks at; of `tiny_encoder`'s vocabulary."""
+    from lnmt.models.base import ModelSetup
+
+    return ModelSetup(
+        task=task,
+        labels=() if task in WITHOUT_LABELS else tuple(labels),
+        options={} if options is None else options,
+        encoder=encoder,
+        vocabulary=len(PIECES),
+        max_tokens=max_tokens,
+        pad_id=0,
+        seed=seed,
+    )
+
+
 def _centre(model: BaseModel, tokenizer: Path) -> None:
     """Shift the head so that the logits of one-word texts have mean 0 for each label."""
     import torch
 
     batch = Tokenizer(tokenizer, 8).pad(Tokenizer(tokenizer, 8).encode(WORDS))
     with torch.no_grad():
-        logits, _ = model.eval()(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+        inputs = {
+            "input_ids": torch.from_numpy(batch.input_ids),
+            "attention_mask": torch.from_numpy(batch.attention_mask),
+        }
+        logits, _ = model.eval()(inputs)
         model.get_parameter("head.bias").sub_(logits.mean(dim=0))
 
 
@@ -93,12 +125,11 @@ def tiny_bundle(
 def _make(target: Path, labels: list[str], processors: list[Plugin], source: Path, seed: int) -> Bundle:
     import torch
 
-    from lnmt.models.encoder import NOISE, EncoderClassifier
+    from lnmt.models.classifier import EncoderClassifier
 
-    config = {k: v for k, v in read_json(source / "config.json").items() if k not in NOISE}
+    model = EncoderClassifier(EncoderClassifier.configure(tiny_setup(source, labels=labels, max_tokens=64)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = EncoderClassifier({"config": config, "dropout": 0.1, "classes": len(labels)})
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.3)

@@ -18,16 +18,21 @@ def read_lineage(root: Path, upstream: Sequence[str]) -> Lineage:
     Of dvc.lock only the entries of the `upstream` stages count, so that both drivers, and a second
     run, give the same digest however far the lock has been written.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    commit, dirty = read_commit(root)
     lock = root / "dvc.lock"
     entries = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.exists() else {}
     return Lineage(
-        commit=commit or None,
+        commit=commit,
         dirty=dirty,
         params=sha256_file(root / "params.yaml"),
         lock=sha256_bytes(canonical_json({name: entries.get(name) for name in upstream})),
     )
+
+
+def read_commit(root: Path) -> tuple[str | None, bool]:
+    """The commit that is checked out around `root`, None outside of a checkout; and whether tracked files differ."""
+    commit = _git(root, "rev-parse", "HEAD")
+    return commit or None, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
 
 
 def _git(root: Path, *arguments: str) -> str:

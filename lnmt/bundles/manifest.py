@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from lnmt.params import Plugin
+from lnmt.types import WITHOUT_LABELS, Task
 
 FORMAT: Literal[1] = 1
 
@@ -31,6 +32,9 @@ UNSAFE_SUFFIXES = frozenset(
     }
 )
 
+# A choice needs two; a label that stands alone is a yes or a no.
+LEAST_LABELS = {"text-classification": 2, "multi-label-classification": 1, "token-classification": 2}
+
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -42,12 +46,6 @@ def check_file_name(name: str) -> str:
     if path.suffix.lower() in UNSAFE_SUFFIXES:
         raise ValueError(f"{name!r}: a bundle holds no pickles and no code ({path.suffix})")
     return name
-
-
-def _distinct(labels: list[str]) -> list[str]:
-    if len(set(labels)) != len(labels):
-        raise ValueError("labels must differ from each other")
-    return labels
 
 
 class Lineage(BaseModel):
@@ -68,18 +66,31 @@ class Draft(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = FORMAT
-    task: Literal["text-classification"]
-    labels: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)]  # in the order of the logits
+    task: Task
+    labels: list[str]  # in the order of the logits; none for text-regression and text-generation
     model: dict[str, Any]  # {"name": plugin of lnmt.models, ...its configuration}
     engine: str  # plugin of lnmt.runtime that runs it
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "int8"]
     max_tokens: Annotated[int, Field(ge=1)]  # longer texts are cut
     pad_multiple: Annotated[int, Field(ge=1)]  # batches are padded to a multiple of this many tokens
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # scores = softmax(logits / temperature)
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # scores are of logits / temperature
     processors: list[Plugin]  # text processors, applied in order before tokenisation
     parent: str | None  # digest of the bundle that this one was made from
     lineage: Lineage
     evidence: dict[str, Any]  # measured figures: test metrics, parity, latency
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_fit_the_task(cls, labels: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(labels)) != len(labels):
+            raise ValueError("labels must differ from each other")
+        task = info.data.get("task")  # absent where it was refused, which is told anyway
+        if task in WITHOUT_LABELS and labels:
+            raise ValueError(f"{task} has no labels")
+        least = LEAST_LABELS.get(task or "", 0)
+        if len(labels) < least:
+            raise ValueError(f"{task} needs at least {least} label{'s' if least > 1 else ''}")
+        return labels
 
 
 class Manifest(Draft):

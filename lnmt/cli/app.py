@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from lnmt.cli import live, models, pipeline, project
+from lnmt.cli import live, models, pipeline, project, tune
 
 COMMANDS = (
     ("init", project.init),
@@ -15,6 +15,7 @@ COMMANDS = (
     ("run", pipeline.run),
     ("stage", pipeline.stage),
     ("train", pipeline.train),
+    ("tune", tune.tune),
     ("evaluate", pipeline.evaluate),
     ("optimize", pipeline.optimize),
     ("register", models.register),

@@ -64,11 +64,18 @@ def predict(
     source: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of any size.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; .csv, .jsonl or .parquet.")],
     text: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            help="optimized, reference, a version number or a digest; default the champion, or models/optimized "
+            "for a task that is not served."
+        ),
+    ] = None,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows in memory at a time.")] = 1024,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer every row of a file with the champion; goes on after a crash."""
+    """Answer every row of a file with the champion, or with --bundle; goes on after a crash."""
     from dataclasses import asdict
 
     from lnmt.drive import actions
@@ -78,7 +85,9 @@ def predict(
     settings = load_settings(project)
     progress = Progress(settings.state_dir / "progress" / "predict.jsonl")
     with actions.open_live(settings) as live:
-        done = actions.predict(live, source, out, text_column=text, batch_rows=batch_rows, progress=progress)
+        done = actions.predict(
+            live, source, out, text_column=text, bundle=bundle, batch_rows=batch_rows, progress=progress
+        )
     resumed = f", {done.resumed} of them by an earlier run" if done.resumed else ""
     show(asdict(done), f"{done.rows} rows, {done.errors} without an answer{resumed}: {out}", as_json=as_json)
 

@@ -44,13 +44,15 @@ def stage(
 ) -> None:
     """Run one stage here and now, fresh or not. This is what DVC calls; for yourself use `lnmt run`."""
     from lnmt.drive.exits import write_exit
+    from lnmt.drive.live_metrics import own_live_metrics
     from lnmt.settings import load_settings
     from lnmt.stages import find_stage, run_stage
 
     settings = load_settings(project)
     find_stage(name)
     try:
-        run_stage(name, settings)
+        with own_live_metrics(name, settings):
+            run_stage(name, settings)
     except BaseException as error:
         write_exit(settings, name, error)
         raise

@@ -11,16 +11,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from lnmt.data.labels import split_tags, split_words
 from lnmt.data.table_processors import TABLE_PROCESSORS, Bench, Rows, TableProcessor
 from lnmt.errors import LnmtError, UnknownName
 from lnmt.params import Plugin
 from lnmt.text.processors import PROCESSORS, BaseProcessor, make
-from lnmt.types import ID, TEXT
+from lnmt.types import ID, LABEL, TEXT, Task
+
+MAX_REWORDED_SHARE = 0.05  # of the rows of token-classification; a processor that rewords more is the wrong one
 
 
 @dataclass
 class TextStep:
-    """A text processor over batches; `report["dropped"]` counts the rows that its `validate` refused."""
+    """A text processor over batches; `report["dropped"]` counts the rows that its `validate` refused.
+
+    In token-classification a row whose number of words it changed is dropped too, since its tags no longer fit:
+    `report["reworded"]` counts these. Above MAX_REWORDED_SHARE of the rows it is an LnmtError that shows one.
+    """
 
     plugin: Plugin
     where: str  # its place in params.yaml
@@ -31,8 +38,10 @@ class TextStep:
         """The rows it keeps, with their new text."""
         changes = type(self.processor).process is not BaseProcessor.process
         judges = type(self.processor).validate is not BaseProcessor.validate
+        reworded = _Reworded() if changes and bench.task == "token-classification" else None
         for batch in rows:
-            texts: list[str] = batch.column(TEXT).to_pylist()
+            before: list[str] = batch.column(TEXT).to_pylist()
+            texts = list(before)
             keep = [True] * len(texts)
             place = 0
             try:
@@ -50,6 +59,8 @@ class TextStep:
                     allowed="process(str) → str and validate(str) → bool, for every text",
                     fix="mend the processor, or put a filter before it",
                 ) from error
+            if reworded is not None:
+                reworded.refuse(batch.column(ID).to_pylist(), before, texts, keep)
             if changes:
                 column = pa.array(texts, pa.string())
                 batch = batch.set_column(batch.schema.get_field_index(TEXT), bench.schema.field(TEXT), column)
@@ -58,6 +69,38 @@ class TextStep:
                 batch = batch.filter(pa.array(keep))
             if batch.num_rows:
                 yield batch
+        if reworded is not None:
+            self.report["reworded"] = reworded.rows
+            reworded.check(self.plugin.name, self.where)
+
+
+@dataclass
+class _Reworded:
+    """Rows of token-classification whose number of words a processor changed."""
+
+    rows: int = 0
+    of: int = 0
+    example: str = ""
+
+    def refuse(self, ids: Sequence[str], before: Sequence[str], after: Sequence[str], keep: list[bool]) -> None:
+        """Mark them in `keep`; those that are dropped anyway do not count."""
+        self.of += len(before)
+        for place, (old, new) in enumerate(zip(before, after, strict=True)):
+            if keep[place] and old != new and len(split_words(old)) != len(split_words(new)):
+                keep[place] = False
+                self.rows += 1
+                self.example = self.example or f"row {ids[place]!r}: {old[:80]!r} → {new[:80]!r}"
+
+    def check(self, name: str, where: str) -> None:
+        """Raise LnmtError where they are too many."""
+        if self.rows > MAX_REWORDED_SHARE * self.of:
+            raise LnmtError(
+                f"processor {name!r} changed the number of words in {self.rows:,} of {self.of:,} rows",
+                where=where,
+                value=self.example,
+                allowed=f"as many words as tags; at most {MAX_REWORDED_SHARE:.0%} of the rows are dropped for it",
+                fix="take the processor out, or let it leave the white space between words as it is",
+            )
 
 
 def _text(value: object) -> str:
@@ -71,7 +114,7 @@ def _text(value: object) -> str:
 
 @dataclass
 class TableStep:
-    """A table processor, held to giving the columns it was given."""
+    """A table processor, held to giving the columns it was given, and in token-classification a tag for each word."""
 
     plugin: Plugin
     where: str
@@ -90,8 +133,23 @@ class TableStep:
                     allowed=", ".join(f"{one.name}: {one.type}" for one in bench.schema),
                     fix="keep names, order and types; it may change rows, not columns",
                 )
+            if bench.task == "token-classification":
+                self._check_words(batch)
             if batch.num_rows:
                 yield batch
+
+    def _check_words(self, batch: pa.RecordBatch) -> None:
+        rows = zip(*(batch.column(name).to_pylist() for name in (ID, TEXT, LABEL)), strict=True)
+        for name, text, cell in rows:
+            if len(split_words(text)) != len(split_tags(cell)):
+                raise LnmtError(
+                    f"processor {self.plugin.name!r} gave a row of {len(split_words(text))} words and "
+                    f"{len(split_tags(cell))} tags",
+                    where=self.where,
+                    value=f"row {name!r}: {text[:80]!r}, {cell[:80]!r}",
+                    allowed="one tag for each word",
+                    fix="let it change words and tags together, or leave such rows out",
+                )
 
 
 @dataclass(frozen=True)
@@ -111,16 +169,23 @@ class Chain:
         return [{"name": step.plugin.name, **step.report} for step in (*self.before, *self.after)]
 
 
-def make_chain(plugins: Sequence[Plugin]) -> Chain:
+def make_chain(plugins: Sequence[Plugin], task: Task) -> Chain:
     """Look the names up in both tables and make the steps.
 
-    Raises UnknownName with the nearest name of either table, LnmtError for options that do not fit or an order
-    that cannot be.
+    Raises UnknownName with the nearest name of either table, LnmtError for options that do not fit, an order
+    that cannot be, or a table processor that cannot work on the rows of `task`.
     """
     before: list[TextStep | TableStep] = []
     after: list[TableStep] = []
     for index, plugin in enumerate(plugins):
         step = _step(plugin, f"params.yaml: process.processors[{index}]")
+        if isinstance(step, TableStep) and task not in step.processor.tasks:
+            raise LnmtError(
+                f"processor {plugin.name!r} cannot work on rows of {task}",
+                where=step.where,
+                allowed=", ".join(step.processor.tasks),
+                fix="take it out of process.processors",
+            )
         if isinstance(step, TableStep) and step.processor.train_only:
             after.append(step)
         elif after:

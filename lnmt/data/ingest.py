@@ -22,7 +22,8 @@ def ingest(params: Params, io: StageIO) -> None:
     """Write `data/raw` (the same bytes for the same input) and `reports/ingest/manifest.json`.
 
     Rows keep the order of the sources, then of the incoming files' names. Labels stay null where a row has
-    none: validation says what becomes of it. Raises LnmtError with the file and the line of what cannot be read.
+    none: validation says what becomes of it; a list of labels is a JSON list. Raises LnmtError with the file and
+    the line of what cannot be read.
     """
     section = params.ingest
     raw, report = io.write("data/raw"), io.write("reports/ingest")
@@ -35,10 +36,17 @@ def ingest(params: Params, io: StageIO) -> None:
             ShardWriter(directory, table_schema(section.slices), section.rows_per_file) as writer,
             io.progress.bar("ingest", None) as bar,
         ):
-            for part, bins in _parts(section, io):
+            for part, bins in _parts(section, io, labels=params.task != "text-generation"):
                 before = writer.rows
                 prefix = _unique(part.prefix, prefixes)
-                for batch in canonical_batches(part, prefix, bins, section.slices, section.limit):
+                for batch in canonical_batches(
+                    part,
+                    prefix,
+                    bins,
+                    section.slices,
+                    section.limit,
+                    empty_labels=params.task == "multi-label-classification",
+                ):
                     writer.write(batch)
                     bar.advance(batch.num_rows)
                     slices |= {name for name in section.slices if batch.column(name).null_count < batch.num_rows}
@@ -56,12 +64,12 @@ def ingest(params: Params, io: StageIO) -> None:
     io.progress.note(f"ingested {rows} rows from {len(files)} files", rows=rows)
 
 
-def _parts(section: IngestParams, io: StageIO) -> Iterator[tuple[Part, list[Bin] | None]]:
+def _parts(section: IngestParams, io: StageIO, *, labels: bool) -> Iterator[tuple[Part, list[Bin] | None]]:
     context = Context(root=io.root, cache=io.cache, work=io.work, offline=io.offline, progress=io.progress)
     for source in section.sources:
         for part in open_source(source.kind, source, section.slices, context).parts():
             yield part, source.bins
-    for part in IncomingReader(io.read("data/incoming"), section.slices, context).parts():
+    for part in IncomingReader(io.read("data/incoming"), section.slices, context, labels).parts():
         yield part, None
 
 

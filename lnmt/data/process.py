@@ -18,14 +18,15 @@ import pyarrow as pa
 
 from lnmt.data.chain import Chain, make_chain, run_steps
 from lnmt.data.hash_spill import HashSpill
-from lnmt.data.split import HOLDOUT, LEARNT, SPLITS, Holdout, Splitter, check_leaks
+from lnmt.data.presence import check_labels
+from lnmt.data.split import HOLDOUT, SPLITS, Holdout, Splitter, check_leaks
 from lnmt.data.table_processors import Bench, Rows
 from lnmt.data.tables import ROWS_PER_FILE, ShardWriter, count_rows, read_batches, table_schema
 from lnmt.data.tally import Tally
 from lnmt.errors import LnmtError
 from lnmt.files import clear_disk_errors, new_directory, read_json, write_json
-from lnmt.params import Params, ProcessParams
-from lnmt.types import TEXT, Split
+from lnmt.params import Params
+from lnmt.types import TEXT, Split, Task
 
 if TYPE_CHECKING:
     from lnmt.stages import StageIO
@@ -39,7 +40,9 @@ def process(params: Params, io: StageIO) -> None:
     """
     started = time.monotonic()
     source = io.read("data/validated")
-    chain = make_chain(params.process.processors)
+    known = read_json(source / "manifest.json")
+    _check_task(params.task, known["task"])
+    chain = make_chain(params.process.processors, params.task)
     shutil.rmtree(io.work, ignore_errors=True)
     try:
         with (
@@ -47,7 +50,7 @@ def process(params: Params, io: StageIO) -> None:
             new_directory(io.write("data/processed")) as target,
             new_directory(io.write("reports/process")) as report,
         ):
-            manifest, summary = _process(params.process, chain, source, target, io)
+            manifest, summary = _process(params, chain, source, known, target, io)
             write_json(target / "manifest.json", manifest)
             write_json(report / "summary.json", {**summary, "seconds": round(time.monotonic() - started, 3)})
     finally:
@@ -55,15 +58,15 @@ def process(params: Params, io: StageIO) -> None:
 
 
 def _process(
-    params: ProcessParams, chain: Chain, source: Path, target: Path, io: StageIO
+    whole: Params, chain: Chain, source: Path, known: dict[str, Any], target: Path, io: StageIO
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fill `target` with the splits; the manifest and the summary."""
-    known = read_json(source / "manifest.json")
+    """Fill `target` with the splits; the manifest and the summary. `known` is the manifest of `source`."""
+    params, task = whole.process, whole.task
     labels, slices = tuple(known["labels"]), tuple(known["slices"])
     splitter, holdout = Splitter(params.split, params.salt), Holdout(params.holdout, slices)
     schema = table_schema(slices)
-    bench = Bench(io.work / "before", schema, labels, belongs=lambda text: True)
-    came, went = Tally(slices), {name: Tally(slices) for name in SPLITS}
+    bench = Bench(io.work / "before", schema, task, labels, belongs=lambda text: True)
+    came, went = Tally(slices, task), {name: Tally(slices, task) for name in SPLITS}
     spill = HashSpill(io.work / "leaks")
     train = io.work / "train" if chain.after else target / "train"
 
@@ -91,14 +94,19 @@ def _process(
         _train_only(chain, train, target / "train", splitter, bench, spill, went["train"], io)
 
     holdout.check_found(came.values())
-    _check_rows(params, labels, came, went)
+    _check_slices(came, went)
+    missing = check_labels(task, params.split, labels, went)
+    for text in missing:
+        io.progress.note(text)
     summary = {
         "rows": {"in": came.rows, "out": sum(one.rows for one in went.values())},
         "processors": chain.reports(),
         "splits": {name: one.summary() for name, one in went.items()},
         "wordings_also_in_holdout": check_leaks(spill, target, splitter),
+        "missing_labels": missing,
     }
     manifest = {
+        "task": task,
         "labels": list(labels),
         "slices": list(slices),
         "processors": [plugin.model_dump(mode="json") for plugin in chain.text],
@@ -118,7 +126,9 @@ def _train_only(
     io: StageIO,
 ) -> None:
     """Run the training-only steps from `source` to `target`."""
-    own = Bench(io.work / "after", bench.schema, bench.labels, belongs=lambda text: splitter.split(text) == "train")
+    own = Bench(
+        io.work / "after", bench.schema, bench.task, bench.labels, belongs=lambda text: splitter.split(text) == "train"
+    )
     with ShardWriter(target, bench.schema, ROWS_PER_FILE) as writer:
         for batch in run_steps(chain.after, read_batches(source), own):
             writer.write(batch)
@@ -126,8 +136,19 @@ def _train_only(
             spill.add(splitter.hashes(batch.column(TEXT).to_pylist()), np.zeros(batch.num_rows, dtype=np.uint32))
 
 
-def _check_rows(params: ProcessParams, labels: tuple[str, ...], came: Tally, went: Mapping[Split, Tally]) -> None:
-    """Raise LnmtError where a slice lost all its rows, or a split has no row of a label."""
+def _check_task(wanted: Task, found: Task) -> None:
+    if wanted != found:
+        raise LnmtError(
+            "data/validated was judged for another task",
+            where="params.yaml: task",
+            value=wanted,
+            allowed=found,
+            fix="run validation again: dvc repro validate",
+        )
+
+
+def _check_slices(came: Tally, went: Mapping[Split, Tally]) -> None:
+    """Raise LnmtError where a slice lost all its rows."""
     after: dict[str, Counter[str]] = {column: Counter() for column in came.slices}
     for tally in went.values():
         for column, counts in tally.slices.items():
@@ -141,14 +162,4 @@ def _check_rows(params: ProcessParams, labels: tuple[str, ...], came: Tally, wen
                 allowed="at least 1",
                 fix="reports/process counts what each processor drops on a run that passes: loosen `filter`, "
                 "or leave the slice out in ingest",
-            )
-    for name in LEARNT:
-        missing = [label for label in labels if not went[name].labels[label]]
-        if missing and getattr(params.split, name) > 0:
-            raise LnmtError(
-                f"the {name} split has no row labelled {', '.join(missing)}",
-                where="params.yaml: process.split",
-                value=f"{name} has {went[name].rows} rows: {dict(went[name].labels)}",
-                allowed="every label in train, validation and test",
-                fix="add rows of this label, raise the split's share, or take the label out of validate.labels",
             )

@@ -10,17 +10,17 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lnmt.data.hash_spill import HashSpill
 from lnmt.data.keys import text_hashes
+from lnmt.data.labels import label_codes
 from lnmt.data.tables import ROWS_PER_FILE, ShardWriter, read_batches
 from lnmt.plugins.table import Table
-from lnmt.types import ID, LABEL, TEXT
+from lnmt.types import ID, LABEL, TEXT, Task
 
 Rows = Iterator[pa.RecordBatch]
 
@@ -31,6 +31,7 @@ class Bench:
 
     work: Path  # a directory of its own, empty, removed after the stage
     schema: pa.Schema  # of the batches, in and out
+    task: Task
     labels: tuple[str, ...]
     belongs: Callable[[str], bool]  # may a row of this text stand here? Training-only steps ask before they add one
     report: dict[str, Any] = field(default_factory=dict)  # figures for reports/process/summary.json
@@ -43,6 +44,7 @@ class TableProcessor:
     """
 
     train_only: ClassVar[bool] = False  # True: runs after the split, on the training rows
+    tasks: ClassVar[tuple[Task, ...]] = get_args(Task)  # those whose rows it can work on
 
     def run(self, rows: Rows, bench: Bench) -> Rows:
         """The rows after this step, with the schema they came with."""
@@ -54,11 +56,9 @@ class Deduplicate(TableProcessor):
 
     def run(self, rows: Rows, bench: Bench) -> Rows:
         spill = HashSpill(bench.work / "hashes")
-        labels = pa.array(bench.labels, pa.string())
         with ShardWriter(bench.work / "rows", bench.schema, ROWS_PER_FILE) as writer:
             for batch in rows:
-                tags = pc.index_in(batch.column(LABEL), value_set=labels).to_numpy(zero_copy_only=False)
-                spill.add(text_hashes(batch.column(TEXT).to_pylist()), tags.astype(np.uint32))
+                spill.add(text_hashes(batch.column(TEXT).to_pylist()), label_codes(batch.column(LABEL), bench.task))
                 writer.write(batch)
         shape = (max(1, spill.rows),)  # no empty file can be mapped
         keep = np.lib.format.open_memmap(bench.work / "keep.npy", mode="w+", dtype=np.bool_, shape=shape)
@@ -84,6 +84,8 @@ class Augment(TableProcessor):
     """
 
     train_only = True
+    # A tag stands for a word at its place, and a language model learns the order of the words.
+    tasks = ("text-classification", "multi-label-classification", "text-regression")
 
     def __init__(self, share: float, drop_share: float, swap_share: float, seed: int) -> None:
         for name, value in {"share": share, "drop_share": drop_share, "swap_share": swap_share}.items():

@@ -59,23 +59,30 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows in order, at most `batch_rows` at a time; `columns` None: all. No empty batch is given."""
     for path in shards(directory):
-        with _open(path) as file:
-            names = file.schema_arrow.names
-            missing = [name for name in columns or () if name not in names]
-            if missing:
-                raise LnmtError(
-                    "the table lacks a column",
-                    where=path,
-                    value=", ".join(missing),
-                    allowed=", ".join(names),
-                    fix="run the stages before this one again: dvc repro",
-                )
-            try:
-                for group in range(file.num_row_groups):  # one at a time: a batch never spans the bytes of two
-                    groups = file.iter_batches(batch_rows, row_groups=[group], columns=columns and list(columns))
-                    yield from (batch for batch in groups if batch.num_rows)
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(path, error) from error
+        yield from read_shard(path, columns, batch_rows)
+
+
+def read_shard(
+    path: Path, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one of the table's files, as `read_batches` gives those of all."""
+    with _open(path) as file:
+        names = file.schema_arrow.names
+        missing = [name for name in columns or () if name not in names]
+        if missing:
+            raise LnmtError(
+                "the table lacks a column",
+                where=path,
+                value=", ".join(missing),
+                allowed=", ".join(names),
+                fix="run the stages before this one again: dvc repro",
+            )
+        try:
+            for group in range(file.num_row_groups):  # one at a time: a batch never spans the bytes of two
+                groups = file.iter_batches(batch_rows, row_groups=[group], columns=columns and list(columns))
+                yield from (batch for batch in groups if batch.num_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from lnmt.data.validation.table import table_rules
 from lnmt.errors import LnmtError
 from lnmt.files import clear_disk_errors, new_directory, write_bytes, write_json
 from lnmt.params import Params, ValidateParams
-from lnmt.types import ID, LABEL, TEXT
+from lnmt.types import ID, LABEL, TEXT, Task
 
 if TYPE_CHECKING:
     from lnmt.stages import StageIO
@@ -41,18 +41,18 @@ def validate(params: Params, io: StageIO) -> None:
     shutil.rmtree(io.work, ignore_errors=True)
     try:
         with clear_disk_errors(io.write("data/validated")):
-            _validate(params.validate, io)
+            _validate(params.validate, params.task, io)
     finally:
         shutil.rmtree(io.work, ignore_errors=True)
 
 
-def _validate(params: ValidateParams, io: StageIO) -> None:
+def _validate(params: ValidateParams, task: Task, io: StageIO) -> None:
     source = io.read("data/raw")
     judge = Expectations()
     schema = read_schema(source)
     lines, error = _judge_schema(source, schema, judge)
     if error is not None:
-        _report(io, lines, None, error, judge.version)
+        _report(io, task, lines, None, error, judge.version)
         raise error
 
     with new_directory(io.write("data/quarantine")) as quarantine:
@@ -62,19 +62,19 @@ def _validate(params: ValidateParams, io: StageIO) -> None:
                 new_directory(io.write("data/validated")) as good,
                 io.progress.bar("validate", total=count_rows(source)) as bar,
             ):
-                rules = row_rules(params)
+                rules = row_rules(params, task)
+                labels = params.labels or []
                 places = Places(good, quarantine, io.work)
-                found = scan(source, schema, params.labels, rules, judge, places, bar.advance)
+                found = scan(source, schema, task, labels, rules, judge, places, bar.advance)
                 lines += row_lines(rules, found)
-                table, error = _judge_table(found, params, judge)
+                table, error = _judge_table(found, params, task, judge)
                 lines += table
-                _report(io, lines, found, error, judge.version)
+                _report(io, task, lines, found, error, judge.version)
                 if error is not None:
                     raise error
                 slices = [name for name in schema.names if name not in (ID, TEXT, LABEL)]
-                write_json(
-                    good / "manifest.json", {"labels": params.labels, "slices": slices, "rows": found.tally.rows}
-                )
+                manifest = {"task": task, "labels": labels, "slices": slices, "rows": found.tally.rows}
+                write_json(good / "manifest.json", manifest)
         except DataRejected as rejected:
             # data/validated is left alone, but the quarantined rows are published: a person must see them
             error = rejected
@@ -92,11 +92,13 @@ def _judge_schema(source: Path, schema: pa.Schema, judge: Expectations) -> tuple
     return lines, rejection(lines, {line.name: fix for line in lines}, {})
 
 
-def _judge_table(found: Scan, params: ValidateParams, judge: Expectations) -> tuple[list[Line], DataRejected | None]:
+def _judge_table(
+    found: Scan, params: ValidateParams, task: Task, judge: Expectations
+) -> tuple[list[Line], DataRejected | None]:
     """Judge the figures of the whole table, as a table of one row."""
     import pandas as pd
 
-    rules = table_rules(found, params)
+    rules = table_rules(found, params, task)
     frame = pd.DataFrame({rule.column: [float(rule.observed)] for rule in rules})
     outcomes = judge.judge(frame, judge.suite("table", [rule.rule for rule in rules]))
     lines = table_lines(rules, outcomes)
@@ -105,9 +107,11 @@ def _judge_table(found: Scan, params: ValidateParams, judge: Expectations) -> tu
     )
 
 
-def _report(io: StageIO, lines: list[Line], found: Scan | None, error: LnmtError | None, version: str) -> None:
+def _report(
+    io: StageIO, task: Task, lines: list[Line], found: Scan | None, error: LnmtError | None, version: str
+) -> None:
     """Write reports/validation: result.json and the page."""
-    result = result_json(lines, found, error, version)
+    result = result_json(lines, found, error, version, task)
     with new_directory(io.write("reports/validation")) as report:
         write_json(report / "result.json", result)
         write_bytes(report / "index.html", render_page(result).encode())

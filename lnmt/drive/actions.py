@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lnmt.bundles import Bundle, BundleStore
 from lnmt.bundles.packed import pack_champion
+from lnmt.bundles.served import SERVED, check_served
 from lnmt.errors import GateBlocked, LnmtError
 from lnmt.files import read_json
 from lnmt.params import Params, load_params
@@ -163,11 +164,12 @@ def _hex(reference: str) -> str:
 def release(live: Live, digest: str, *, share: float | None = None, force: bool = False) -> Transition:
     """Bring a registered bundle before traffic: as champion where nothing is live, else as challenger.
 
-    Raises GateBlocked where it was measured on hardware of another class, unless `force`.
+    Raises LnmtError for a task that the service does not answer, and GateBlocked where the bundle was
+    measured on hardware of another class, unless `force`.
     """
     from lnmt.rollout.release import release as do
 
-    bundle = live.bundles.open(digest)
+    bundle = check_served(live.bundles.open(digest))
     if not force:
         _check_hardware(bundle)
     gates = live.params.release
@@ -254,20 +256,40 @@ def monitor(live: Live) -> Signal | None:
 
 
 def predict(
-    live: Live, source: Path, out: Path, *, text_column: str, progress: Progress, batch_rows: int = 1024
+    live: Live,
+    source: Path,
+    out: Path,
+    *,
+    text_column: str,
+    progress: Progress,
+    bundle: str | None = None,
+    batch_rows: int = 1024,
 ) -> BatchSummary:
-    """Answer every row of a file with the champion, in bounded memory; goes on where an earlier run was cut short."""
+    """Answer every row of a file, in bounded memory; goes on where an earlier run was cut short.
+
+    `bundle` is what `resolve` takes; None: the champion, or for a task that is never released
+    `models/optimized`.
+    """
     from lnmt.runtime.batch import predict_file
     from lnmt.runtime.predictor import Predictor
 
-    champion = live.deployment().champion
-    assert champion is not None, "a released deployment has a champion"
     cache = live.settings.state_dir / "engines"
-    predictor = Predictor.open(live.bundles.open(champion), threads=live.settings.threads, cache=cache)
+    predictor = Predictor.open(_answering(live, bundle), threads=live.settings.threads, cache=cache)
     try:
         return predict_file(source, out, predictor, text_column=text_column, batch_rows=batch_rows, progress=progress)
     finally:
         predictor.close()
+
+
+def _answering(live: Live, which: str | None) -> Bundle:
+    """The bundle that answers a file."""
+    if which is None and live.params.task not in SERVED:
+        which = "optimized"
+    if which in get_args(Which):
+        return Bundle.open(live.settings.project / "models" / str(which))
+    digest = live.deployment().champion if which is None else resolve(live, which)
+    assert digest is not None, "a released deployment has a champion"
+    return live.bundles.open(digest)
 
 
 def trace(live: Live, prediction_id: str) -> Trace:

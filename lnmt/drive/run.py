@@ -16,6 +16,7 @@ from typing import Any, Literal
 from lnmt.drive.environment import child_environment
 from lnmt.drive.exits import exit_file, read_exit
 from lnmt.drive.holders import Busy, patiently
+from lnmt.drive.live_metrics import FOLLOWED, live_metrics
 from lnmt.drive.repo import output_hashes, restore_missing, stale
 from lnmt.errors import LnmtError
 from lnmt.settings import Settings
@@ -96,30 +97,32 @@ def _reproduce(
         for record in records.records():
             on_progress(record)
 
+    followed = live_metrics(name, settings)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command,
             cwd=root,
-            env=child_environment(settings),
+            env={**child_environment(settings), FOLLOWED: "1"},
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches it once, from here
         )
-    try:
-        while process.poll() is None:
+    with followed:
+        try:
+            while process.poll() is None:
+                follow()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_EVERY_S)
             follow()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_EVERY_S)
-        follow()
-    except BaseException:
-        _stop(process)
-        restore_missing(root, name)
-        raise
-    if process.returncode == 0:
-        return _outcome(settings, name, log)
-    raise _failure(settings, root, name, log)
+        except BaseException:
+            _stop(process)
+            restore_missing(root, name)
+            raise
+        if process.returncode == 0:
+            return _outcome(settings, name, log)
+        raise _failure(settings, root, name, log)
 
 
 def _outcome(settings: Settings, name: str, log: Path) -> Outcome:

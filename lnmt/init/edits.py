@@ -85,7 +85,7 @@ def make_tiny(edit: Edit) -> None:
     content["evaluate"].update(bootstrap_samples=50, min_slice_rows=5)
     content["gate"] = [{"metric": "macro_f1", "at_least": 0.0}]
     content["optimize"].update(
-        precisions=["fp32"], max_flip_share=0.2, max_macro_f1_loss=0.2, batch_sizes=[1], rounds=3, warmup_rounds=1,
+        precisions=["fp32"], max_flip_share=0.2, max_metric_loss=0.2, batch_sizes=[1], rounds=3, warmup_rounds=1,
         bootstrap_samples=50,
     )  # fmt: skip
     content["release"].update(min_requests=10, min_requests_rollback=5)

@@ -98,7 +98,7 @@ def read_labels(path: Path, source: FilesSource) -> Look:
             for batch in canonical_batches(part, part.prefix, None, [], None):
                 counts.update(batch.column(LABEL).to_pylist())
                 if len(counts) > MAX_LABELS:
-                    raise _no_classes(path, source.columns.label, [label for label in counts if label is not None])
+                    raise _no_classes(path, str(source.columns.label), [label for label in counts if label is not None])
     unlabelled = counts.pop(None, 0)
     labels = {label: counts[label] for label in sorted(label for label in counts if label is not None)}
     if len(labels) < 2:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnmt.bundles import Bundle
+from lnmt.bundles.served import check_served
 from lnmt.monitoring.drift import drift_report
 from lnmt.monitoring.events import PredictionEvent
 from lnmt.monitoring.reference import read_reference
@@ -25,9 +26,10 @@ def monitor(events: Iterable[PredictionEvent], bundle: Bundle, params: MonitorPa
     """Judge the newest `window_rows` answers of `bundle` among `events`; reports and signal.json go to `out`.
 
     Errors and other bundles' answers are left out: their scores are not comparable. Where a row came
-    without its text (LNMT_STORE_TEXT is off), what needs the texts is left out.
+    without its text (LNMT_STORE_TEXT is off), what needs the texts is left out. Raises LnmtError for a
+    bundle of a task that the service does not answer.
     """
-    window = select(events, bundle.digest, params.window_rows)
+    window = select(events, check_served(bundle).digest, params.window_rows)
     described = Window(
         model=window[-1].model if window else None,
         bundle=bundle.digest,

@@ -1,6 +1,6 @@
 """Builds candidates, holds each against the reference, times all in turns.
 
-Legend: N = rows, C = labels, R = rounds, Q = calls in a round.
+Legend: R = rounds, Q = calls in a round.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
+from lnmt.optimization.answers import Answers, Validation, collect
 from lnmt.optimization.backends import Source
 from lnmt.optimization.build import build_candidate
 from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Measurement
@@ -24,8 +25,6 @@ from lnmt.progress import Progress
 from lnmt.runtime.capabilities import Capabilities
 from lnmt.runtime.predictor import Predictor
 
-CHUNK_ROWS = 1024  # texts given to a predictor at once: the bar moves between
-
 Times = Mapping[int, Mapping[str, NDArray[np.float64]]]  # milliseconds [R, Q] by batch size and candidate's name
 
 
@@ -34,8 +33,7 @@ class Bench:
     """The validation split, and the engines that were opened on it; `close` them, or use it in a `with`."""
 
     source: Source
-    texts: list[str]  # N of them
-    actual: NDArray[np.int64]  # [N], places of their labels
+    validation: Validation
     options: OptimizeParams
     machine: Capabilities
     progress: Progress
@@ -54,7 +52,7 @@ class Bench:
 
         A candidate that fails is measured as failed; only the reference's failure is raised.
         """
-        answers: dict[str, NDArray[np.float32]] = {}
+        answers: dict[str, Answers] = {}
         failures: dict[str, str] = {}
         for candidate in candidates:
             try:
@@ -75,33 +73,26 @@ class Bench:
                 Measurement(
                     candidate,
                     megabytes=_megabytes(self.predictors[candidate.name].bundle),
-                    parity=compare_answers(answers[REFERENCE.name], answers[candidate.name], self.actual),
+                    parity=compare_answers(answers[REFERENCE.name], answers[candidate.name], self.validation),
                     latency={size: self._summary(times[size], candidate, rng) for size in self.options.batch_sizes},
                 )
             )
         return found, times
 
-    def _answers(self, candidate: Candidate) -> NDArray[np.float32]:
-        """Logits [N, C] of a candidate that is built and opened here. Raises LnmtError where that cannot be."""
+    def _answers(self, candidate: Candidate) -> Answers:
+        """What a candidate, built and opened here, says of the split. Raises LnmtError where that cannot be."""
         reason = self.machine.why_not(candidate.engine, candidate.precision)
         if reason is not None:
             raise LnmtError(f"not on this machine: {reason}", where=candidate.name)
         bundle = build_candidate(candidate, self.source)
         predictor = Predictor.open(bundle, threads=self.options.threads)
         self.predictors[candidate.name] = predictor
-        logits = np.empty((len(self.texts), len(predictor.labels)), dtype=np.float32)
-        with self.progress.bar(f"parity {candidate.name}", len(self.texts)) as bar:
-            for start in range(0, len(self.texts), CHUNK_ROWS):
-                chunk = slice(start, start + CHUNK_ROWS)
-                output, _ = predictor.outputs(self.texts[chunk])
-                logits[chunk] = output.logits
-                bar.advance(len(output.logits))
-        return logits
+        return collect(predictor, self.validation, self.progress, candidate.name)
 
     def _time(self, names: Sequence[str]) -> Times:
         options = self.options
         reference = self.predictors[REFERENCE.name]
-        rows = reference.encode(self.texts)
+        rows = reference.encode(self.validation.texts)
         rng = np.random.default_rng(options.seed)
         engines = {name: self.predictors[name].engine.infer for name in names}
         turns = len(options.batch_sizes) * (options.rounds + options.warmup_rounds)

@@ -33,16 +33,14 @@ REFERENCE = Candidate("torch", "fp32")  # what every other candidate is held aga
 class Parity:
     """How far a candidate's answers are from the reference's, over the whole validation split."""
 
-    rows: int
-    flips: int  # rows whose label differs
-    macro_f1: float
-    macro_f1_loss: float  # reference − candidate; negative where the candidate is better
-    max_logit_difference: float
-
-    @property
-    def flip_share(self) -> float:
-        """Flips over rows."""
-        return self.flips / self.rows
+    unit: str  # what is compared one by one, such as `labels`
+    units: int
+    flips: int | None  # those that differ; None for numbers, which move
+    flip_share: float  # flips over units; of numbers the mean move, in standard deviations of the target
+    metric: str  # the task's own
+    value: float  # of the candidate
+    metric_loss: float  # how much worse than the reference's, negative where better; of numbers in the same unit
+    max_difference: float  # of any logit, or of a token's −log p in nats
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Measurement:
 
     def as_json(self) -> dict[str, Any]:
         """For measurements.json and a bundle's evidence."""
-        parity = None if self.parity is None else {**asdict(self.parity), "flip_share": self.parity.flip_share}
+        parity = None if self.parity is None else asdict(self.parity)
         return {
             "name": self.candidate.name,
             "engine": self.candidate.engine,

@@ -55,13 +55,14 @@ def _unfit(entry: Measurement, params: OptimizeParams) -> str | None:
     if entry.failure is not None:
         return entry.failure
     assert entry.parity is not None, "what did not fail was measured"
-    if entry.parity.flip_share > params.max_flip_share:
-        return (
-            f"answers differ: {entry.parity.flips} of {entry.parity.rows} labels flip "
-            f"({entry.parity.flip_share:.2%}; max_flip_share {params.max_flip_share:.2%})"
-        )
-    if entry.parity.macro_f1_loss > params.max_macro_f1_loss:
-        return f"loses {entry.parity.macro_f1_loss:.4f} macro-F1 (max_macro_f1_loss {params.max_macro_f1_loss:g})"
+    parity = entry.parity
+    if parity.flip_share > params.max_flip_share:
+        limit = f"max_flip_share {params.max_flip_share:.2%}"
+        if parity.flips is None:
+            return f"answers differ: by {parity.flip_share:.2%} of the target's standard deviation on average ({limit})"
+        return f"answers differ: {parity.flips} of {parity.units} {parity.unit} flip ({parity.flip_share:.2%}; {limit})"
+    if parity.metric_loss > params.max_metric_loss:
+        return f"{parity.metric} is worse by {parity.metric_loss:.4f} (max_metric_loss {params.max_metric_loss:g})"
     latency = entry.latency[params.objective_batch_size]
     if latency.speedup_interval.low <= 1:
         low, high = latency.speedup_interval.as_list()

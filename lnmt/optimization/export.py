@@ -1,6 +1,6 @@
 """PyTorch → ONNX, once for all back ends that start from it.
 
-Legend: B = rows, T = tokens.
+Legend: B = rows, T = tokens, C = labels, V = vocabulary, H = pooled width.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lnmt.errors import LnmtError
 from lnmt.files import write_bytes
 from lnmt.optimization.backends import Source
+
+if TYPE_CHECKING:
+    import torch
+
+    from lnmt.models.base import BaseModel
 
 # From 23 on attention is one operator: faster than what 18 and 20 spell out with guards against NaN.
 OPSET = 23
@@ -22,7 +27,8 @@ OPSET = 23
 
 def export_onnx(source: Source) -> Path:
     """`model.onnx` in the source's work directory: inputs `input_ids`, `attention_mask` [B, T], outputs
-    `logits` [B, C], `pooled` [B, H]; any B ≥ 1, one T for both inputs; no external data.
+    `logits` [B, C], [B, T, C] or [B, T, V] by the task, `pooled` [B, H]; any B ≥ 1, one T for both
+    inputs; no external data.
 
     Raises LnmtError where the model cannot be exported; that is remembered, so that the next back end
     fails at once with the same words.
@@ -50,7 +56,7 @@ def _export(source: Source) -> bytes:
     from lnmt.models import load_model
 
     manifest = source.bundle.manifest
-    model = load_model(source.bundle)
+    model = _by_place(load_model(source.bundle))
     longest = -(-manifest.max_tokens // manifest.pad_multiple) * manifest.pad_multiple
     # Named, so that both inputs share them; an example of 1 would be taken for a constant.
     shape = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=2, max=max(longest, 3))}
@@ -69,6 +75,22 @@ def _export(source: Source) -> bytes:
     proto = program.model_proto
     _strip(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _by_place(model: BaseModel) -> torch.nn.Module:
+    """`model` with its inputs by place: what ONNX has, where models take one mapping."""
+    import torch
+
+    class ByPlace(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits, pooled = self.model({"input_ids": input_ids, "attention_mask": attention_mask})
+            return logits, pooled
+
+    return ByPlace().eval()
 
 
 def _strip(proto: Any) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lnmt.bundles import Bundle
+from lnmt.data.labels import parse_labels
 from lnmt.errors import DigestMismatch, LnmtError
 from lnmt.files import read_json
-from lnmt.training.metrics import encode
-from lnmt.types import LABEL, TEXT
+from lnmt.optimization.answers import Validation
+from lnmt.types import ID, LABEL, TEXT, Task
 
 
 def approved(trained: Bundle, gate: Path) -> Bundle:
@@ -58,13 +56,13 @@ def read_temperature(evaluation: Path) -> float:
     return float(found)
 
 
-def read_validation(directory: Path, labels: list[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Texts of the validation split and the places [N] of their labels. Raises LnmtError where it has no rows."""
+def read_validation(directory: Path, task: Task, labels: list[str]) -> Validation:
+    """The validation split. Raises LnmtError where it has no rows, or a label that the task does not allow."""
     import pyarrow.parquet as pq
 
     if not directory.is_dir():
         raise LnmtError("no validation split", where=directory, fix="run: lnmt stage process")
-    table = pq.read_table(directory, columns=[TEXT, LABEL])
+    table = pq.read_table(directory, columns=[ID, TEXT, LABEL])
     if table.num_rows == 0:
         raise LnmtError(
             "the validation split is empty: no engine can be held against the reference",
@@ -72,4 +70,6 @@ def read_validation(directory: Path, labels: list[str]) -> tuple[list[str], NDAr
             value="0 rows",
             fix="add rows, or give it a larger share: params.yaml: process.split",
         )
-    return table[TEXT].to_pylist(), encode(table[LABEL].to_pylist(), labels, where=directory)
+    ids = table[ID].to_pylist()
+    targets = parse_labels(table[LABEL].to_pylist(), ids, task, labels, where=directory)
+    return Validation(task, labels, table[TEXT].to_pylist(), ids, targets, directory)

@@ -34,26 +34,27 @@ def optimize(params: Params, io: StageIO) -> None:
     candidates = list_candidates(options)
     trained = approved(Bundle.open(io.read("models/trained")), io.read("reports/gate"))
     temperature = read_temperature(io.read("reports/evaluation"))
-    texts, actual = read_validation(io.read("data/processed") / "validation", trained.manifest.labels)
+    manifest = trained.manifest
+    validation = read_validation(io.read("data/processed") / "validation", manifest.task, manifest.labels)
     machine = capabilities()
 
     shutil.rmtree(io.work, ignore_errors=True)
     source = Source(build_reference(trained, temperature, io.lineage, io.work), io.work)
-    with Bench(source, texts, actual, options, machine, io.progress) as bench:
+    with Bench(source, validation, options, machine, io.progress) as bench:
         measurements, times = bench.measure(candidates)
         choice = choose(measurements, options)
-        profile = reference_profile(bench.predictors[REFERENCE.name], texts, options.seed)
+        profile = reference_profile(bench.predictors[REFERENCE.name], validation.texts, options.seed)
         reference = publish(source.bundle, io.write("models/reference"), profile, {})
         if choice.winner != REFERENCE:
             predictor = bench.predictors[choice.winner.name]
-            profile = reference_profile(predictor, texts, options.seed)
+            profile = reference_profile(predictor, validation.texts, options.seed)
             evidence = {"optimization": _evidence(choice, measurements, reference, machine.hardware, options)}
             publish(predictor.bundle, io.write("models/optimized"), profile, evidence)
         else:
             with new_directory(io.write("models/optimized")) as directory:
                 shutil.copytree(reference.path, directory, dirs_exist_ok=True)
     with new_directory(io.write("reports/optimization")) as directory:
-        write_report(directory, Summary(measurements, times, choice, machine, options, len(texts)))
+        write_report(directory, Summary(measurements, times, choice, machine, options, validation))
     shutil.rmtree(io.work)
     io.progress.note(f"{choice.winner.name} ships: {choice.why}", winner=choice.winner.name)
 

@@ -1,32 +1,56 @@
 """Does a candidate answer as the reference does?
 
-Legend: N = rows, C = labels.
+What a flip is, by task: another label; any other label of several; another tag of a word; another
+token that is expected next. Numbers do not flip: there the share is how far they moved on average,
+in standard deviations of the target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from numpy.typing import NDArray
 
+from lnmt.optimization.answers import Answers, Validation, task_metrics
 from lnmt.optimization.candidate import Parity
-from lnmt.training.metrics import confusion_matrix, confusion_metrics
+from lnmt.training.metrics.names import default_metric, higher_is_better
+from lnmt.types import Task
+
+UNITS: Mapping[Task, str] = {
+    "text-classification": "labels",
+    "multi-label-classification": "label sets",
+    "text-regression": "numbers",
+    "token-classification": "tags",
+    "text-generation": "next tokens",
+}
 
 
-def compare_answers(
-    reference: NDArray[np.float32], candidate: NDArray[np.float32], actual: NDArray[np.int64]
-) -> Parity:
-    """Parity of the candidate's logits with the reference's, both [N, C]; `actual` [N] are the labels' places."""
-    expected, found = reference.argmax(axis=1), candidate.argmax(axis=1)
-    f1 = _macro_f1(actual, found, candidate.shape[1])
+def compare_answers(reference: Answers, candidate: Answers, validation: Validation) -> Parity:
+    """How far the candidate's answers to the split are from the reference's."""
+    task = validation.task
+    moved = np.abs(reference.numbers - candidate.numbers)
+    spread = _spread(validation)
+    if task == "text-regression":
+        flips, share = None, float(moved.mean()) / spread
+    else:
+        flips = int((reference.choices != candidate.choices).any(axis=1).sum())
+        share = flips / max(len(reference.choices), 1)
+    metrics, name = task_metrics(validation), default_metric(task)
+    of_reference, value = (metrics.points(metrics.total(one.scored))[name] for one in (reference, candidate))
     return Parity(
-        rows=len(actual),
-        flips=int((expected != found).sum()),
-        macro_f1=f1,
-        macro_f1_loss=_macro_f1(actual, expected, reference.shape[1]) - f1,
-        max_logit_difference=float(np.abs(reference - candidate).max()),
+        unit=UNITS[task],
+        units=len(reference.choices),
+        flips=flips,
+        flip_share=share,
+        metric=name,
+        value=value,
+        metric_loss=(of_reference - value if higher_is_better(name) else value - of_reference) / spread,
+        max_difference=float(moved.max(initial=0.0)),
     )
 
 
-def _macro_f1(actual: NDArray[np.int64], predicted: NDArray[np.intp], classes: int) -> float:
-    confusion = confusion_matrix(actual, predicted.astype(np.int64), classes)
-    return float(confusion_metrics(confusion, range(classes))["macro_f1"])
+def _spread(validation: Validation) -> float:
+    """What a move and a loss are told in: the target's standard deviation (1 where it has none); other tasks 1."""
+    if validation.task != "text-regression":
+        return 1.0
+    return float(np.std(np.asarray(validation.targets, dtype=np.float64))) or 1.0

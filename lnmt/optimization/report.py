@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lnmt.files import write_bytes, write_json
+from lnmt.optimization.answers import Validation
 from lnmt.optimization.bench import Times
 from lnmt.optimization.candidate import REFERENCE, Measurement
 from lnmt.optimization.choose import Choice
+from lnmt.optimization.parity import UNITS
 from lnmt.params import OptimizeParams
 from lnmt.runtime.capabilities import Capabilities
+from lnmt.training.metrics.names import default_metric
+from lnmt.types import Task
 
 TEMPLATE = "page.html.j2"
 WIDTH, HEIGHT = 640, 240  # of the plot's inside, in its own units
@@ -30,7 +34,7 @@ class Summary:
     choice: Choice
     machine: Capabilities
     options: OptimizeParams
-    rows: int  # of the validation split
+    validation: Validation
 
 
 def write_report(directory: Path, found: Summary) -> None:
@@ -54,7 +58,8 @@ def as_json(found: Summary) -> dict[str, Any]:
         "speedup_interval": latency.speedup_interval.as_list(),
         "objective_batch_size": size,
         "confidence": found.options.confidence,
-        "rows": found.rows,
+        "task": found.validation.task,
+        "rows": len(found.validation.texts),
         "machine": {
             "hardware": found.machine.hardware,
             "cpu": found.machine.cpu,
@@ -91,6 +96,7 @@ def render_page(document: Mapping[str, Any], options: OptimizeParams) -> str:
     template = environment.from_string(files("lnmt.optimization").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     entries = [{**entry, "number": number} for number, entry in enumerate(document["measurements"], start=1)]
     size = str(options.objective_batch_size)
+    task: Task = document["task"]
     measured = [entry for entry in entries if entry["failure"] is None]
     return template.render(
         document=document,
@@ -98,6 +104,8 @@ def render_page(document: Mapping[str, Any], options: OptimizeParams) -> str:
         entries=entries,
         reference=REFERENCE.name,
         size=size,
+        metric=default_metric(task),
+        differs="mean move, in σ of the target" if task == "text-regression" else f"{UNITS[task]} flipped",
         charts=[_bars(measured, str(batch_size)) for batch_size in options.batch_sizes],
         plot=_plot(measured, size, options.max_flip_share),
     )
@@ -132,7 +140,7 @@ class _Point:
 
 
 def _plot(entries: Sequence[Mapping[str, Any]], size: str, limit: float) -> dict[str, Any]:
-    """Speed against likeness: x is the median latency, y the share of flipped labels, `limit` a line."""
+    """Speed against likeness: x is the median latency, y the share that differs, `limit` a line."""
     longest = 1.1 * max(entry["latency"][size]["median_ms"] for entry in entries)
     highest = max(0.001, 1.3 * max(limit, *(entry["parity"]["flip_share"] for entry in entries)))
     points = [

@@ -1,4 +1,8 @@
-"""Names that `params.yaml` may use, and the decorators that add to them."""
+"""Names that `params.yaml` may use, and the decorators that add to them.
+
+`@register_model("my-model")` and its kin are the tables' own `register`; each imports its table when
+it is asked for. How to write a plugin: docs/how-to/plugins.md.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,23 @@ import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lnmt.errors import LnmtError
+from lnmt.public import public_names
+
+if TYPE_CHECKING:
+    from lnmt.models import MODELS
+    from lnmt.text.processors import PROCESSORS
+    from lnmt.training.callbacks import CALLBACKS
+    from lnmt.training.optimizers import OPTIMIZERS
+
+    register_callback = CALLBACKS.register
+    register_model = MODELS.register
+    register_optimizer = OPTIMIZERS.register
+    register_processor = PROCESSORS.register
+
+__getattr__, __dir__, __all__ = public_names(__name__)
 
 
 def load_plugins(modules: Iterable[str], root: Path) -> None:

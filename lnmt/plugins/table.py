@@ -64,15 +64,17 @@ class Table(Generic[T]):
         """Read installed entry points once, at the first question that the built-ins cannot answer."""
         if self._scanned:
             return
-        self._scanned = True
         for point in entry_points(group=f"lnmt.{self.kind}"):
-            if point.name in self._entries:
+            old = self._entries.get(point.name)
+            # An installed module may also be named in `params.yaml: plugins`, and so be there already.
+            if old is not None and point.value != old and not _same(point.value, old):
                 raise LnmtError(
                     f"{self.kind} {point.name!r} is registered twice",
                     where=f"entry point {point.value}",
                     fix="uninstall the package or rename its entry point",
                 )
-            self._entries[point.name] = point.value
+            self._entries[point.name] = point.value if old is None else old
+        self._scanned = True
 
 
 def _same(old: Any, new: Any) -> bool:

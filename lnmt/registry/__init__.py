@@ -2,6 +2,7 @@
 
 from lnmt.registry.live import mirroring
 from lnmt.registry.registry import Registry
+from lnmt.registry.trials import log_trial
 from lnmt.registry.version import Version
 
-__all__ = ["Registry", "Version", "mirroring"]
+__all__ = ["Registry", "Version", "log_trial", "mirroring"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from lnmt.bundles import Bundle
 from lnmt.registry.connect import quietly
+from lnmt.registry.pyfunc import COLUMNS
 
 
 def write_model(directory: Path, bundle: Bundle, logged: Any, input_example: Sequence[str]) -> None:
@@ -22,11 +23,18 @@ def write_model(directory: Path, bundle: Bundle, logged: Any, input_example: Seq
     with quietly():
         import mlflow.pyfunc
         from mlflow.models import Model, ModelSignature
-        from mlflow.types.schema import ColSpec, DataType, Map, Schema
+        from mlflow.types.schema import Array, ColSpec, DataType, Map, Schema
 
+    kinds: dict[str, Any] = {
+        "label": DataType.string,
+        "labels": Array(DataType.string),
+        "scores": Map(DataType.double),
+        "words": Array(DataType.string),
+        "tags": Array(DataType.string),
+    }
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "text")]),
-        outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "scores")]),
+        outputs=Schema([ColSpec(kinds.get(name, DataType.double), name) for name in COLUMNS[bundle.manifest.task]]),
     )
     model = Model(
         artifact_path=logged.artifact_location,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnmt.bundles import Bundle
+from lnmt.types import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,17 +15,33 @@ if TYPE_CHECKING:
     from lnmt.runtime.predictor import Predictor
 
 
+# What a model gives for each text: attributes of the task's prediction in `lnmt.types`.
+COLUMNS: Mapping[Task, tuple[str, ...]] = {
+    "text-classification": ("label", "scores"),
+    "multi-label-classification": ("labels", "scores"),
+    "text-regression": ("value",),
+    "token-classification": ("words", "tags"),
+    "text-generation": ("loss", "perplexity"),
+}
+
+
 class _Model:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Column `text` in; columns `label` and `scores` (label → probability) out, row by row."""
+        """Column `text` in; the task's COLUMNS out, row by row. `scores` map label → probability."""
         import pandas as pd
 
         found = self._predictor.predict([str(text) for text in model_input["text"]])
-        rows = [{"label": one.label, "scores": one.scores} for one in found]
-        return pd.DataFrame(rows, columns=["label", "scores"], index=model_input.index)
+        names = list(COLUMNS[self._predictor.task])
+        return pd.DataFrame(
+            [[_plain(getattr(one, name)) for name in names] for one in found], columns=names, index=model_input.index
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _load_pyfunc(data_path: str) -> _Model:

@@ -1,9 +1,9 @@
-"""Batch inference: a file of any size in, the same rows with labels and scores out, in bounded memory.
+"""Batch inference: a file of any size in, the same rows with their answers out, in bounded memory.
 
 The work goes chunk by chunk into a directory beside the target: a run that was killed goes on after
 the last whole chunk, and the target appears at the end, whole.
 
-Legend: B = rows of a chunk, C = labels.
+Legend: B = rows of a chunk.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from lnmt.errors import LnmtError, Transient, UnknownName
 from lnmt.files import read_json, sha256_file, sync_directory, write_bytes, write_json
 from lnmt.progress import Progress
+from lnmt.runtime.columns import answer_columns, column_names
 from lnmt.runtime.rows import RowReader, Rows, open_rows
 from lnmt.runtime.writers import Writer, table_writer
 
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 
     from lnmt.runtime.predictor import Predictor
 
-LABEL, SCORE, ERROR = "predicted_label", "score", "error"
-WORK_FORMAT = 1  # of the parts; another one starts anew
+ERROR = "error"
+WORK_FORMAT = 2  # of the parts; another one starts anew
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ def predict_file(
 ) -> BatchSummary:
     """Answer every row of `source` into `target`; both are .csv, .jsonl, .ndjson or .parquet, by their endings.
 
-    Beside the columns of the source stand `predicted_label`, `score` (its probability), `score_<label>`
-    for each label, and `error`: null, or why this row has no answer (no text, not UTF-8, a ragged
-    line). `batch_rows` rows are read, sorted by length and answered at a time. Called again after a
-    crash with the same source, bundle and options, it goes on where it was.
+    Beside the columns of the source stand the answers, as `lnmt.runtime.columns` names them by task, and
+    `error`: null, or why this row has no answer (no text, not UTF-8, a ragged line). `batch_rows` rows
+    are read, sorted by length and answered at a time. Called again after a crash with the same source,
+    bundle and options, it goes on where it was.
 
     Raises LnmtError where the file is not what its ending says or has a column in the way, UnknownName
     where it has no column `text_column`, Transient where another process writes the same target.
@@ -83,7 +81,7 @@ def predict_file(
 
 def answer_names(predictor: Predictor) -> list[str]:
     """The columns that `predict_file` adds."""
-    return [LABEL, SCORE, *(f"{SCORE}_{label}" for label in predictor.labels), ERROR]
+    return [*column_names(predictor.task, predictor.labels), ERROR]
 
 
 def _check_columns(reader: RowReader, text_column: str, added: list[str], source: Path) -> None:
@@ -135,31 +133,30 @@ def _answer_all(
 
 def _answer(rows: Rows, predictor: Predictor) -> pa.Table:
     """The chunk with its answers."""
-
     problems = list(rows.problems)
-    scores = np.full((len(problems), len(predictor.labels)), np.nan, dtype=np.float32)  # [B, C]
+    answers: list[Any] = [None] * len(problems)
     wanted = [index for index, text in enumerate(rows.texts) if text is not None]
     texts = [text for text in rows.texts if text is not None]
-    if texts:
-        try:
-            scores[wanted] = predictor.scores(predictor.outputs(texts)[0].logits)
-        except LnmtError as error:
-            _answer_singly(predictor, texts, wanted, scores, problems, error)
-    return append_answers(rows.table, predictor.labels, scores, problems)
+    try:
+        for place, answer in zip(wanted, predictor.predict(texts), strict=True):
+            answers[place] = answer
+    except LnmtError as error:
+        _answer_singly(predictor, texts, wanted, answers, problems, error)
+    return append_answers(rows.table, predictor, answers, problems)
 
 
 def _answer_singly(
     predictor: Predictor,
     texts: list[str],
     places: list[int],
-    scores: NDArray[np.float32],
+    answers: list[Any],
     problems: list[str | None],
     failure: LnmtError,
 ) -> None:
     """Row by row, so that one which the engine cannot answer costs no other; raises `failure` where all fail."""
     for text, place in zip(texts, places, strict=True):
         try:
-            scores[place] = predictor.scores(predictor.outputs([text])[0].logits)[0]
+            answers[place] = predictor.predict([text])[0]
         except LnmtError as error:
             problems[place] = error.what
     if len(texts) > 1 and all(problems[place] is not None for place in places):
@@ -167,20 +164,13 @@ def _answer_singly(
 
 
 def append_answers(
-    table: pa.Table, labels: tuple[str, ...], scores: NDArray[np.float32], problems: list[str | None]
+    table: pa.Table, predictor: Predictor, answers: Sequence[Any], problems: Sequence[str | None]
 ) -> pa.Table:
-    """`table` with the answer columns; scores [B, C] of rows with a problem are not looked at."""
+    """`table` with the answer columns: predictions [B], None where `problems` tells why."""
     import pyarrow as pa
 
-    bad = np.array([problem is not None for problem in problems], dtype=bool)
-    known = np.where(bad[:, None], 0, scores)
-    best = known.argmax(axis=1)
-    names = [None if wrong else labels[place] for wrong, place in zip(bad, best, strict=True)]
-    table = table.append_column(pa.field(LABEL, pa.string()), pa.array(names, pa.string()))
-    table = table.append_column(pa.field(SCORE, pa.float32()), pa.array(known.max(axis=1), pa.float32(), mask=bad))
-    for index, label in enumerate(labels):
-        column = pa.array(np.ascontiguousarray(known[:, index]), pa.float32(), mask=bad)
-        table = table.append_column(pa.field(f"{SCORE}_{label}", pa.float32()), column)
+    for field, column in answer_columns(predictor.task, predictor.labels, answers):
+        table = table.append_column(field, column)
     return table.append_column(pa.field(ERROR, pa.string()), pa.array(problems, pa.string()))
 
 

@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU.
 
-Legend: B = rows, T = tokens, C = labels, H = pooled width.
+Legend: B = rows, T = tokens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import onnxruntime
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.runtime.capabilities import available_cores
-from lnmt.runtime.engine import checked_output, warm_up_batch
-from lnmt.types import Batch, Output
+from lnmt.runtime.engine import checked_output, explained, warm_up_batch
+from lnmt.types import Batch, Output, Task
 
 MODEL = "model.onnx"
 
@@ -24,9 +24,11 @@ class OnnxRuntimeEngine:
 
     def __init__(self) -> None:
         self._session: Any = None
+        self._task: Task
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
         model = bundle.file(MODEL)
+        self._task = bundle.manifest.task
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.inter_op_num_threads = 1
@@ -47,8 +49,9 @@ class OnnxRuntimeEngine:
 
     def infer(self, batch: Batch) -> Output:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        logits, pooled = self._session.run(["logits", "pooled"], feed)
-        return checked_output("onnxruntime", batch, logits, pooled)
+        with explained("onnxruntime", batch):
+            logits, pooled = self._session.run(["logits", "pooled"], feed)
+        return checked_output("onnxruntime", batch, logits, pooled, self._task)
 
     def close(self) -> None:
         self._session = None

@@ -1,6 +1,6 @@
 """OpenVINO on the CPU.
 
-Legend: B = rows, T = tokens, C = labels, H = pooled width.
+Legend: B = rows, T = tokens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import openvino
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.runtime.capabilities import available_cores
-from lnmt.runtime.engine import checked_output, warm_up_batch
-from lnmt.types import Batch, Output
+from lnmt.runtime.engine import checked_output, explained, warm_up_batch
+from lnmt.types import Batch, Output, Task
 
 MODEL = "model.xml"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -28,10 +28,12 @@ class OpenVinoEngine:
 
     def __init__(self) -> None:
         self._request: Any = None
+        self._task: Task
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
         model = bundle.file(MODEL)
         bundle.file("model.bin")
+        self._task = bundle.manifest.task
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -55,10 +57,11 @@ class OpenVinoEngine:
 
     def infer(self, batch: Batch) -> Output:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        # Copies: the request's own tensors are overwritten by the next call.
-        result = self._request.infer(feed, share_inputs=True)
-        logits, pooled = result["logits"].copy(), result["pooled"].copy()
-        return checked_output("openvino", batch, logits, pooled)
+        with explained("openvino", batch):
+            # Copies: the request's own tensors are overwritten by the next call.
+            result = self._request.infer(feed, share_inputs=True)
+            logits, pooled = result["logits"].copy(), result["pooled"].copy()
+        return checked_output("openvino", batch, logits, pooled, self._task)
 
     def close(self) -> None:
         self._request = None

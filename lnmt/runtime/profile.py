@@ -6,6 +6,10 @@ events and compares. One row a text:
     text · characters words mean_word_length non_letter_share upper_share sentences · tokens ·
     label confidence score_<label>… · pooled_0…
 
+That is of text-classification. What the model answers stands in fewer columns for other tasks: score_<label>…
+for several labels, value for a number, confidence (the mean over the tokens) for tags, loss (nats a token) for
+a language model.
+
 Legend: N = rows, C = labels, D = dimensions of the projection.
 """
 
@@ -18,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lnmt.runtime.scores import next_token_losses
 from lnmt.stats.projection import project
 from lnmt.text.processors import text_chain
+from lnmt.types import PER_TOKEN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,13 +68,12 @@ def answer_columns(
     tokens: NDArray[np.integer[Any]],
 ) -> dict[str, Any]:
     """The model's columns, name → [N]: scores [N, C] in the order of `labels`, projected pooled states [N, D]."""
-    return {
-        "tokens": np.asarray(tokens, dtype=np.float64),
+    answers = {
         "label": [labels[place] for place in scores.argmax(axis=1)],
         "confidence": np.asarray(scores.max(axis=1), dtype=np.float64),
         **{f"score_{name}": np.asarray(scores[:, index], np.float64) for index, name in enumerate(labels)},
-        **{f"pooled_{index}": np.asarray(projected[:, index], np.float64) for index in range(projected.shape[1])},
     }
+    return _whole(tokens, answers, projected)
 
 
 def reference_profile(predictor: Predictor, texts: Sequence[str], seed: int) -> pa.Table:
@@ -86,6 +91,45 @@ def reference_profile(predictor: Predictor, texts: Sequence[str], seed: int) -> 
     process = text_chain(predictor.bundle.manifest.processors)
     kept = [texts[index] for index in chosen.tolist()]
     processed = [process(text) for text in kept]
-    output, tokens = predictor.outputs(kept)
-    answers = answer_columns(predictor.labels, predictor.scores(output.logits), project(output.pooled), tokens)
+    answers = _columns_by_token(predictor, kept) if predictor.task in PER_TOKEN else _columns(predictor, kept)
     return pa.table({"text": pa.array(processed, pa.string()), **describe(processed), **answers})
+
+
+def _columns(predictor: Predictor, texts: Sequence[str]) -> dict[str, Any]:
+    """The answers of a task with one answer a text, name → [N]."""
+    output, tokens = predictor.outputs(texts)
+    projected = project(output.pooled)
+    if predictor.task == "text-regression":
+        return _whole(tokens, {"value": output.logits[:, 0].astype(np.float64)}, projected)
+    scores = predictor.scores(output.logits)
+    columns = answer_columns(predictor.labels, scores, projected, tokens)
+    if predictor.task == "multi-label-classification":  # no label is the one, and no score the confidence
+        del columns["label"], columns["confidence"]
+    return columns
+
+
+def _columns_by_token(predictor: Predictor, texts: Sequence[str]) -> dict[str, Any]:
+    """The answers of a task that answers by token, as one number a text, name → [N]."""
+    rows = predictor.encode(texts)
+    numbers = np.empty(len(rows), dtype=np.float64)
+    pooled: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
+    for places, batch, output in predictor.run_rows(rows):
+        for place, ids, logits, state in zip(places, batch.input_ids, output.logits, output.pooled, strict=True):
+            length = len(rows[place])
+            pooled[place] = state
+            if predictor.task == "text-generation":
+                losses = next_token_losses(logits[:length], ids[:length])
+                numbers[place] = losses.mean() if len(losses) else 0.0  # a text of no tokens has none
+            else:
+                numbers[place] = predictor.scores(logits[:length]).max(axis=1).mean()
+    name = "loss" if predictor.task == "text-generation" else "confidence"
+    tokens = np.array([len(row) for row in rows], dtype=np.int64)
+    return _whole(tokens, {name: numbers}, project(np.stack(pooled)))
+
+
+def _whole(
+    tokens: NDArray[np.integer[Any]], answers: dict[str, Any], projected: NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    """Tokens, answers and projected pooled states [N, D] beside each other."""
+    dimensions = {f"pooled_{index}": np.asarray(projected[:, index], np.float64) for index in range(projected.shape[1])}
+    return {"tokens": np.asarray(tokens, dtype=np.float64), **answers, **dimensions}

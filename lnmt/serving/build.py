@@ -19,17 +19,16 @@ from lnmt.serving.live import Live, Watcher
 from lnmt.serving.source import StoreSource
 from lnmt.settings import Settings
 
-DEFAULT_LIMITS = Limits()
-
 
 def build_app(
-    settings: Settings, root: Path, *, host: Starlette | None = None, limits: Limits = DEFAULT_LIMITS
+    settings: Settings, root: Path, *, host: Starlette | None = None, limits: Limits | None = None
 ) -> ASGIApp:
     """The service for the model that `root/params.yaml` names; nothing runs before its lifespan starts.
 
     `root` holds params.yaml, the plugin modules and perhaps `models/champion`: the project, or a
     bento's copy of it. State (deployments, bundles, events) is where the settings say.
     """
+    limits = limits or Limits(batch_rows=settings.max_batch_size)
     params = load_params(root / "params.yaml")
     load_plugins(params.plugins, root)
     metrics = Metrics()

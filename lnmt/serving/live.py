@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lnmt.bundles import Bundle
+from lnmt.bundles.served import check_served
 from lnmt.errors import LnmtError
 from lnmt.observability.logging import get_logger
 from lnmt.observability.metrics import Metrics
@@ -136,7 +137,7 @@ class Live:
     def _start(self, digest: str, arm: str) -> Worker:
         started = time.perf_counter()
         try:
-            predictor = self._open_predictor(self._source.bundle(digest))
+            predictor = self._open_predictor(check_served(self._source.bundle(digest)))
         except BaseException:
             self._metrics.loads.labels(self._name, "failed").inc()
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from lnmt.bundles.served import check_served_task
 from lnmt.errors import LnmtError, Transient
 from lnmt.params import load_params
 from lnmt.plugins import load_plugins
@@ -113,6 +114,7 @@ def _check(settings: Settings, name: str) -> None:
     if params.name != name:
         fix = "serve it from its own project"
         raise LnmtError("the project has another model", where=source, value=name, allowed=params.name, fix=fix)
+    check_served_task(params.task, f"{source}: task")
     load_plugins(params.plugins, settings.project)
     check_port(settings.host, settings.port)
 

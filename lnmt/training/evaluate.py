@@ -1,131 +1,145 @@
 """Stage `evaluate`: how good the trained model is, on what, against what, and whether that is enough.
 
-Legend: N = rows, C = labels.
+What differs by task stands in `lnmt.training.evaluation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.files import new_directory
-from lnmt.params import Params
+from lnmt.params import EvaluateParams, Params
 from lnmt.progress import Progress
 from lnmt.runtime.predictor import Predictor
-from lnmt.training.baselines import BASELINES, Baseline
-from lnmt.training.calibration import fit_temperature, softmax
-from lnmt.training.evaluation_report import Evaluation, write_evaluation
+from lnmt.training.baselines import Baseline, open_baseline
+from lnmt.training.evaluation.report import Evaluation, write_evaluation
+from lnmt.training.evaluation.task import Answers, TaskEvaluation
+from lnmt.training.evaluation.tasks import EVALUATIONS
 from lnmt.training.gate import check_gates, judge
-from lnmt.training.measure import compare, measure, metric_names, rate_names
-from lnmt.training.metrics import encode
-from lnmt.training.slices import find_slices
+from lnmt.training.measure import Measured, compare, measure
+from lnmt.training.metrics.base import Values
+from lnmt.training.metrics.names import SUMMARY, default_metric, title
+from lnmt.training.slices import check_slices, find_slices
 from lnmt.types import ID, LABEL, TEXT
 
 if TYPE_CHECKING:
     from lnmt.stages import StageIO
 
-CHUNK_ROWS = 1024  # texts given to the predictor at once: it sorts them by length, and the bar moves between
 OWN_COLUMNS = (ID, TEXT, LABEL)  # the others are slices
-
-
-@dataclass(frozen=True)
-class SplitOutput:
-    """A split, and what the model says about it."""
-
-    table: pa.Table  # id, text, label, slice columns
-    labels: NDArray[np.int64]  # [N], places in the bundle's labels
-    logits: NDArray[np.float32]  # [N, C]
-    tokens: NDArray[np.int64]  # [N]
+LABELLED = ("text-classification", "multi-label-classification")  # tasks whose rows fall under labels
 
 
 def evaluate(params: Params, io: StageIO) -> None:
     """data/processed + models/trained → reports/evaluation.
 
-    The temperature is fitted on validation; everything else is said about test, and beside it about
-    the holdout, which no gate judges. Raises LnmtError for an empty split, UnknownName for a
-    baseline, slice, metric or label that is not there.
+    The temperature, where the task has scores, is fitted on validation; everything else is said about test, and
+    beside it about the holdout, which no gate judges. Raises LnmtError for an empty split or a baseline of another
+    task, UnknownName for a baseline, slice, metric or label that is not there.
     """
     options = params.evaluate
     bundle = Bundle.open(io.read("models/trained"))
-    labels = bundle.manifest.labels
-    check_gates(params.gate, metric_names(labels), rate_names(labels), options.baselines)
-    baselines = {name: _baseline(name, labels, options.seed) for name in options.baselines}
+    task, labels = bundle.manifest.task, bundle.manifest.labels
+    evaluation = EVALUATIONS[task](bundle)
+    check_gates(params.gate, evaluation.metrics.names, evaluation.metrics.compared.names, options.baselines)
+    baselines = {name: open_baseline(name, task, labels, options.seed) for name in options.baselines}
     data = io.read("data/processed")
+    splits = {name: _read(data / name) for name in ("validation", "test", "holdout")}
+    check_slices(options.slices, _columns(splits["test"]), labelled=task in LABELLED)
+    for name in ("validation", "test") if evaluation.calibrated else ("test",):
+        _require_rows(splits[name], data / name)
+    if not evaluation.calibrated:
+        del splits["validation"]
 
-    predictor = Predictor.open(bundle)
-    try:
-        validation = run_split(predictor, data / "validation", io.progress)
-        test = run_split(predictor, data / "test", io.progress)
-        holdout = run_split(predictor, data / "holdout", io.progress)
-    finally:
-        predictor.close()
-    for name, split in (("validation", validation), ("test", test)):
-        _require_rows(split, data / name)
-
-    temperature = fit_temperature(validation.logits, validation.labels)
-    scores = softmax(test.logits, temperature)
-    model = measure(test.labels, scores, labels, options)
-    guesses = _run_baselines(baselines, data / "train", test.table, io.progress)
+    found = _answer(evaluation, bundle, splits, data, io.progress)
+    test = found["test"]
+    temperature = evaluation.fit_temperature(found["validation"]) if evaluation.calibrated else 1.0
+    rows = evaluation.rows(test, temperature)
+    model = measure(evaluation.metrics, rows, options)
+    guesses = _run_baselines(evaluation, baselines, data / "train", test, io.progress)
     comparisons = {
-        name: compare(
-            name, test.labels, scores.argmax(axis=1), encode(guessed, labels, where=f"baseline {name}"), labels, options
-        )
-        for name, guessed in guesses.items()
+        name: compare(name, evaluation.metrics.compared, rows, guessed, options) for name, guessed in guesses.items()
     }
-
-    columns = {name: test.table[name].to_pylist() for name in test.table.column_names if name not in OWN_COLUMNS}
-    parts = find_slices(options.slices, columns, test.tokens, test.labels, labels, options.length_edges)
-    evaluation = Evaluation(
+    columns = {name: test.table[name].to_pylist() for name in _columns(test.table)}
+    parts = find_slices(options.slices, columns, test.tokens, evaluation.label_rows(test), options.length_edges)
+    report = Evaluation(
         bundle=bundle,
         options=options,
-        validation_rows=len(validation.labels),
+        evaluation=evaluation,
+        answers=test,
         temperature=temperature,
-        table=test.table,
-        actual=test.labels,
-        scores=scores,
-        uncalibrated=softmax(test.logits),
+        validation_rows=splits["validation"].num_rows if evaluation.calibrated else None,
+        rows=rows,
         test=model,
-        holdout=measure(holdout.labels, softmax(holdout.logits, temperature), labels, options)
-        if len(holdout.labels)
-        else None,
+        holdout=_measure_holdout(evaluation, found["holdout"], temperature, options),
+        guesses=guesses,
         comparisons=comparisons,
-        slices=[(part, measure(test.labels[part.mask], scores[part.mask], labels, options)) for part in parts],
+        slices=[(part, measure(evaluation.metrics, rows[part.mask], options)) for part in parts],
         gates=judge(params.gate, model, comparisons),
     )
     with new_directory(io.write("reports/evaluation")) as directory:
-        write_evaluation(directory, evaluation)
-    _tell(evaluation, io.progress)
+        write_evaluation(directory, report)
+    _tell(report, io.progress)
 
 
-def run_split(predictor: Predictor, directory: Path, progress: Progress) -> SplitOutput:
-    """The model over every row of a split, in order. Raises LnmtError for a missing split, UnknownName for a label."""
+def _answer(
+    evaluation: TaskEvaluation[Any, Any], bundle: Bundle, splits: Mapping[str, pa.Table], data: Path, progress: Progress
+) -> dict[str, Answers[Any, Any]]:
+    """The model over each split."""
+    found = {}
+    predictor = Predictor.open(bundle)
+    try:
+        for name, table in splits.items():
+            with progress.bar(f"predict {name}", table.num_rows) as bar:
+                found[name] = evaluation.answer(predictor, table, data / name, bar.advance)
+    finally:
+        predictor.close()
+    return found
+
+
+def _run_baselines(
+    evaluation: TaskEvaluation[Any, Any],
+    baselines: Mapping[str, Baseline],
+    train: Path,
+    test: Answers[Any, Any],
+    progress: Progress,
+) -> dict[str, Values]:
+    """The rows of each baseline, fitted on the training split, on test."""
+    learned = pq.read_table(train, columns=[ID, TEXT, LABEL]) if baselines else None
+    guesses = {}
+    with progress.bar("baselines", len(baselines), "baselines") as bar:
+        for name, baseline in baselines.items():
+            guesses[name] = evaluation.baseline_rows(baseline, learned, test, f"baseline {name}")
+            bar.advance()
+    return guesses
+
+
+def _measure_holdout(
+    evaluation: TaskEvaluation[Any, Any], answers: Answers[Any, Any], temperature: float, options: EvaluateParams
+) -> tuple[Values, Measured] | None:
+    """The holdout's rows and what was measured of them; None where there are none."""
+    rows = evaluation.rows(answers, temperature)
+    return (rows, measure(evaluation.metrics, rows, options)) if len(rows) else None
+
+
+def _read(directory: Path) -> pa.Table:
     if not directory.is_dir():
         raise LnmtError("no such split", where=directory, fix="run the stage before: lnmt stage process")
-    table = pq.read_table(directory)
-    texts = table[TEXT].to_pylist()
-    labels = encode(table[LABEL].to_pylist(), predictor.labels, where=directory)
-    logits = np.empty((len(texts), len(predictor.labels)), dtype=np.float32)
-    tokens = np.empty(len(texts), dtype=np.int64)
-    with progress.bar(f"predict {directory.name}", len(texts)) as bar:
-        for start in range(0, len(texts), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            output, tokens[rows] = predictor.outputs(texts[rows])
-            logits[rows] = output.logits
-            bar.advance(len(output.logits))
-    return SplitOutput(table, labels, logits, tokens)
+    return pq.read_table(directory)
 
 
-def _require_rows(split: SplitOutput, directory: Path) -> None:
-    if len(split.labels) == 0:
+def _columns(table: pa.Table) -> list[str]:
+    return [name for name in table.column_names if name not in OWN_COLUMNS]
+
+
+def _require_rows(table: pa.Table, directory: Path) -> None:
+    if table.num_rows == 0:
         raise LnmtError(
             f"the {directory.name} split is empty: there is nothing to evaluate on",
             where=directory,
@@ -134,34 +148,16 @@ def _require_rows(split: SplitOutput, directory: Path) -> None:
         )
 
 
-def _baseline(name: str, labels: Sequence[str], seed: int) -> Baseline:
-    return BASELINES.get(name, where="params.yaml: evaluate.baselines")(labels, seed)
-
-
-def _run_baselines(
-    baselines: Mapping[str, Baseline], train: Path, test: pa.Table, progress: Progress
-) -> dict[str, list[str]]:
-    """Each baseline, fitted on the training split, on the test texts."""
-    learned = pq.read_table(train, columns=[TEXT, LABEL])
-    texts, labels = learned[TEXT].to_pylist(), learned[LABEL].to_pylist()
-    guesses = {}
-    with progress.bar("baselines", len(baselines), "baselines") as bar:
-        for name, baseline in baselines.items():
-            baseline.fit(texts, labels)
-            guesses[name] = baseline.predict(test[TEXT].to_pylist())
-            bar.advance()
-    return guesses
-
-
-def _tell(evaluation: Evaluation, progress: Progress) -> None:
+def _tell(found: Evaluation, progress: Progress) -> None:
     """One line for people and the flow's log; a missed gate is told by the next stage."""
-    test, interval = evaluation.test.points, evaluation.test.intervals["macro_f1"]
-    missed = sum(not result.passed for result in evaluation.gates)
+    task = found.bundle.manifest.task
+    points, first = found.test.points, default_metric(task)
+    interval = found.test.intervals[first]
+    others = ", ".join(f"{title(name)} {points[name]:.3f}" for name in SUMMARY[task] if name != first)
+    missed = sum(not result.passed for result in found.gates)
     progress.note(
-        f"test macro-F1 {test['macro_f1']:.3f} ({interval.low:.3f}…{interval.high:.3f}), "
-        f"accuracy {test['accuracy']:.3f}, ECE {test['ece']:.3f}; "
-        f"{len(evaluation.gates) - missed} of {len(evaluation.gates)} gates passed",
-        macro_f1=test["macro_f1"],
-        accuracy=test["accuracy"],
+        f"test {title(first)} {points[first]:.3f} ({interval.low:.3f}…{interval.high:.3f}), {others}; "
+        f"{len(found.gates) - missed} of {len(found.gates)} gates passed",
+        **{name: points[name] for name in SUMMARY[task]},
         gates_missed=missed,
     )

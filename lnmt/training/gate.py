@@ -10,6 +10,7 @@ from lnmt.bundles import Bundle
 from lnmt.errors import DigestMismatch, GateBlocked, LnmtError, UnknownName
 from lnmt.files import new_directory, read_json, write_json
 from lnmt.params import Gate, Params
+from lnmt.training.metrics.names import higher_is_better
 
 if TYPE_CHECKING:
     from lnmt.stages import StageIO
@@ -27,7 +28,7 @@ class GateResult:
     metric: str
     rule: Rule
     baseline: str | None  # that `above` compares with
-    observed: float  # the metric; for `above` what the model gains over the baseline
+    observed: float  # the metric; for `above` by how much the model is better than the baseline
     interval: list[float]  # of `observed`
     required: float
     margin: float  # on the good side where it is not negative
@@ -72,8 +73,9 @@ def judge(gates: Sequence[Gate], model: Measured, comparisons: Mapping[str, Comp
 def _result(gate: Gate, rule: Rule, observed: float, interval: Interval, required: float, margin: float) -> GateResult:
     passed = margin >= 0
     if rule == "above":
-        asked = f"{gate.metric} must be at least {required:g} above {gate.above}"
-        found = f"it is {abs(observed):.4f} {'above' if observed >= 0 else 'below'}"
+        better, worse = ("above", "below") if higher_is_better(gate.metric) else ("below", "above")
+        asked = f"{gate.metric} must be at least {required:g} {better} {gate.above}"
+        found = f"it is {abs(observed):.4f} {better if observed >= 0 else worse}"
     else:
         asked, found = f"{gate.metric} must be {WORDS[rule]} {required:g}", f"it is {observed:.4f}"
     span = f"{interval.low:.4f}…{interval.high:.4f}"

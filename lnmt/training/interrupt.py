@@ -10,6 +10,10 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Interrupted(Exception):
+    """A signal was noted in the middle of what can be given up, and done again by whoever goes on. See `check`."""
+
+
 class Interrupts:
     """While it is entered, the first signal is noted in `asked`; a second one acts at once.
 
@@ -29,6 +33,11 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal was noted: for the middle of an evaluation, never of a step."""
+        if self.asked is not None:
+            raise Interrupted
 
     def stop(self) -> None:
         """End the run as the signal would have: KeyboardInterrupt, or exit code 143."""

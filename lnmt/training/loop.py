@@ -4,200 +4,193 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lnmt.data.batches import Examples, batch_order
+from lnmt.data.batches import Examples
 from lnmt.errors import LnmtError
-from lnmt.models.base import BaseModel
+from lnmt.models.base import TrainingBatch
+from lnmt.models.losses import count_targets
 from lnmt.params import TrainParams
-from lnmt.progress import Progress
+from lnmt.progress import Bar, Progress
 from lnmt.text.tokenizer import Tokenizer
-from lnmt.training.checkpoint import Checkpoints, TrainState
-from lnmt.training.feed import to_batch
+from lnmt.training.callbacks import Callback
+from lnmt.training.callbacks.callback import Run, StepResult
+from lnmt.training.checkpoint import Checkpoints
+from lnmt.training.execution import Execution, Stateful
+from lnmt.training.feed import Feed
+from lnmt.training.guard import LossGuard
 from lnmt.training.interrupt import Interrupts
-from lnmt.training.optimizers import build_optimizer, set_rate
-from lnmt.training.precision import Precision, arithmetic
+from lnmt.training.memory import is_out_of_memory, longest_rows, too_large
+from lnmt.training.metrics import higher_is_better
+from lnmt.training.plan import Plan, StepOrder
 from lnmt.training.schedules import build_schedule
-from lnmt.training.validation import validate
+from lnmt.training.state import TrainState
 
-CURVE_STEPS = 10  # optimiser steps a point of the curve
-CHECKPOINT_S = 60.0  # a killed run loses at most this much; evaluations save too
-SHOWN_IDS = 8  # of the rows of a batch whose loss is not finite
+Validate = Callable[[Execution], dict[str, float]]  # metrics of the model as it stands, `loss` among them
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How many steps there are, and where evaluations fall."""
-
-    steps_per_epoch: int
-    steps: int
-    evaluations_per_epoch: int
-
-    @classmethod
-    def of(cls, rows: int, options: TrainParams) -> Plan:
-        """The plan for `rows` training rows."""
-        batches = math.ceil(rows / options.batch_size)
-        per_epoch = math.ceil(batches / options.accumulate)
-        steps = per_epoch * options.epochs
-        return cls(per_epoch, min(steps, options.max_steps or steps), options.evaluations_per_epoch)
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether the model is evaluated once `step` steps are done: evenly over an epoch, and at the end."""
-        place = (step - 1) % self.steps_per_epoch + 1
-        share = self.evaluations_per_epoch / self.steps_per_epoch
-        return step == self.steps or math.floor(place * share) > math.floor((place - 1) * share)
-
-
-class StepOrder:
-    """Which rows each optimiser step sees; the order of one epoch is kept at a time."""
-
-    def __init__(self, lengths: NDArray[np.int64], plan: Plan, options: TrainParams) -> None:
-        self._lengths = lengths
-        self._plan = plan
-        self._options = options
-        self._epoch = -1
-        self._batches: list[NDArray[np.int64]] = []
-
-    def batches(self, step: int) -> list[NDArray[np.int64]]:
-        """The row places of each batch of step `step`, from 0."""
-        epoch, place = divmod(step, self._plan.steps_per_epoch)
-        if epoch != self._epoch:
-            self._batches = batch_order(self._lengths, self._options.batch_size, self._options.seed, epoch)
-            self._epoch = epoch
-        start = place * self._options.accumulate
-        return self._batches[start : start + self._options.accumulate]
-
-    def rows(self) -> int:
-        """Rows of all steps together."""
-        epochs, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
-        first = epochs * self._plan.steps_per_epoch
-        partial = [len(places) for step in range(first, first + rest) for places in self.batches(step)]
-        return epochs * len(self._lengths) + sum(partial)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Loop:
     """One run over fixed data. Everything random in it is a function of the seed and the step."""
 
-    model: BaseModel
+    execution: Execution
     tokenizer: Tokenizer
     train: Examples
-    validation: Examples
+    validate: Validate
     options: TrainParams
-    precision: Precision
     checkpoints: Checkpoints
     progress: Progress
+    work: Path
+    logs: Path
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
 
     def run(self) -> TrainState:
-        """Train to the end, going on from the newest checkpoint; the best weights are then in the model.
+        """Train to the end, going on from the newest checkpoint; the best weights are then those of the checkpoint
+        at `best_step`.
 
-        Raises LnmtError where the loss is not finite. Ctrl-C and SIGTERM leave a checkpoint first.
+        Raises LnmtError where a loss is bad or memory runs out. Ctrl-C and SIGTERM leave a checkpoint first.
         """
         plan = Plan.of(len(self.train), self.options)
-        optimizer = build_optimizer(self.model, self.options.optimizer)
-        schedule = build_schedule(self.options.schedule, plan.steps)
         torch.manual_seed(self.options.seed)
-        state = self.checkpoints.resume(self.model, optimizer) or TrainState()
+        guard = LossGuard(self.options)
+        parts: dict[str, Stateful] = {**self.execution.parts(), "guard": guard}
+        parts |= {
+            f"callback-{name}": callback
+            for name, callback in self.callbacks.items()
+            if type(callback).state_dict is not Callback.state_dict  # without state it may come and go
+        }
+        state = self.checkpoints.resume(parts) or TrainState()
         if state.step:
             self.progress.note(f"goes on from step {state.step} of {plan.steps}", step=state.step)
-        self.model.train()
-        saved = time.monotonic()
+        run = Run(self.options, plan, state, self.execution, self.progress, self.work, self.logs, self._stop_of(state))
+        with ExitStack() as stack:
+            stack.callback(self._call, "finish", run)
+            self._call("start", run)
+            self._steps(run, parts, guard)
+        assert state.best_step is not None, "the last step is always evaluated"
+        return state
+
+    def _steps(self, run: Run, parts: Mapping[str, Stateful], guard: LossGuard) -> None:
+        plan, state = run.plan, run.state
         order = StepOrder(self.train.lengths, plan, self.options)
-        with Interrupts() as interrupts, self.progress.bar("train", order.rows(), "samples") as bar:
+        schedule = build_schedule(self.options.schedule, plan.steps)
+        saved = time.monotonic()
+        self.execution.model.train()
+        with (
+            Interrupts() as interrupts,
+            Feed(self.train, self.tokenizer, workers=self.options.workers, prefetch=self.options.prefetch) as feed,
+            self.progress.bar("train", order.rows(), "samples") as bar,
+        ):
             bar.advance(state.samples)
+            batches = feed.batches(order.remaining(state.step))
             while state.step < plan.steps and not state.stopped:
-                rate = set_rate(optimizer, schedule(state.step))
-                rows, loss = self.step(order.batches(state.step), optimizer, state)
-                bar.advance(rows, loss=loss, lr=rate, rate=state.window_rows / max(state.window_seconds, 1e-9))
-                if state.step % CURVE_STEPS == 0 or state.step == plan.steps:
-                    self._point(plan, state, rate)
-                evaluated = plan.evaluates_after(state.step)
+                self._call("before_step", run)
+                waited = feed.waited_s
+                start = time.perf_counter()
+                group = list(islice(batches, order.batches_of(state.step)))
+                try:
+                    step = self._step(group, schedule(state.step), state, guard, start, feed.waited_s - waited)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    longest = partial(longest_rows, examples=self.train, tokenizer=self.tokenizer)
+                    raise too_large(error, self.execution, longest, self.options.batch_size, state.step + 1) from error
+                self._advance(bar, step)
+                for callback in self.callbacks.values():
+                    callback.after_step(run, step)
+                evaluated = plan.evaluates_after(state.step) or state.stopped
                 if evaluated:
-                    self._evaluate(state)
-                if evaluated or interrupts.asked or time.monotonic() - saved > CHECKPOINT_S:
-                    self.checkpoints.save(state, self.model, optimizer)
+                    self._evaluate(run)
+                if evaluated or interrupts.asked or time.monotonic() - saved > self.options.checkpoint_s:
+                    path = self.checkpoints.save(state, parts)
+                    for callback in self.callbacks.values():
+                        callback.after_save(run, path)
                     saved = time.monotonic()
                 if interrupts.asked:
                     interrupts.stop()
-        assert state.best_step is not None, "the last step is always evaluated"
-        self.model.load_state_dict(self.checkpoints.weights(state.best_step))
-        return state
 
-    def step(
-        self, batches: Sequence[NDArray[np.int64]], optimizer: torch.optim.Optimizer, state: TrainState
-    ) -> tuple[int, float]:
-        """One optimiser step over `batches`; returns its rows and their mean loss."""
-        start = time.perf_counter()
-        rows = sum(len(places) for places in batches)
+    def _step(
+        self,
+        batches: Sequence[TrainingBatch],
+        factor: float,
+        state: TrainState,
+        guard: LossGuard,
+        start: float,
+        waited_s: float,
+    ) -> StepResult:
+        """One optimiser step; a batch weighs as much as it has targets."""
+        targets = [count_targets(self.execution.model.task, batch.labels) for batch in batches]
         total = 0.0
-        for places in batches:
-            with arithmetic(self.precision):
-                loss = self.model.training_step(to_batch(self.train, places, self.tokenizer))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._not_finite("training", value, state.step + 1, self._named(places))
-            total += value * len(places)
-            torch.autograd.backward(loss * (len(places) / rows))
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for batch, count in zip(batches, targets, strict=True):
+            loss = self.execution.loss(batch)
+            share = count / max(sum(targets), 1)
+            total += float(loss.detach()) * share
+            if not math.isfinite(total):
+                break
+            self.execution.backward(loss * share)
+        ids = tuple(name for batch in batches for name in batch.ids)
+        if guard.keeps(total, state.step + 1, ids):
+            update = self.execution.update(factor)
+            lr, norm = update.lr, update.gradient_norm
+            guard.note(update.skipped, state.step + 1, ids)
+        else:
+            self.execution.discard()
+            lr, norm = 0.0, math.nan
+            state.left_out.append({"step": state.step + 1, "loss": total, "ids": list(ids)})
+            self.progress.note(f"step {state.step + 1} left out: its loss is {total:.4g}; rows {', '.join(ids[:8])}")
         seconds = time.perf_counter() - start
+        rows = sum(len(batch) for batch in batches)
+        tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
         state.step += 1
         state.samples += rows
-        state.window_loss += total
-        state.window_rows += rows
-        state.window_seconds += seconds
+        state.tokens += tokens
         state.seconds += seconds
-        return rows, total / rows
+        state.waited_s += waited_s
+        return StepResult(state.step, total, lr, norm, rows, tokens, ids, seconds, waited_s)
 
-    def _point(self, plan: Plan, state: TrainState, rate: float) -> None:
-        """A point of the curve from the window since the last one, which then starts again."""
-        point = {
-            "step": state.step,
-            "epoch": state.step / plan.steps_per_epoch,
-            "loss": state.window_loss / state.window_rows,
-            "lr": rate,
-            "samples_per_second": state.window_rows / state.window_seconds,
-        }
-        state.curve.append(point)
-        state.window_loss, state.window_rows, state.window_seconds = 0.0, 0, 0.0
-        self._tell("train", point, state.step)
+    def _advance(self, bar: Bar, step: StepResult) -> None:
+        rate = step.rows / max(step.seconds, 1e-9)
+        bar.advance(
+            step.rows, loss=step.loss, lr=step.lr, rate=rate, tokens_per_s=step.tokens / max(step.seconds, 1e-9)
+        )
 
-    def _evaluate(self, state: TrainState) -> None:
-        found = validate(self.model, self.validation, self.tokenizer, self.precision)
+    def _evaluate(self, run: Run) -> None:
+        state, metric = run.state, self.options.metric
+        found = self.validate(self.execution)
         if not math.isfinite(found["loss"]):
-            raise self._not_finite("validation", found["loss"], state.step, f"{len(self.validation)} validation rows")
+            raise LnmtError(
+                f"the validation loss is {found['loss']}",
+                where=f"step {state.step}",
+                value=f"lr {self.options.optimizer.options.get('lr')}, precision {self.options.precision}",
+                allowed="a finite number",
+                fix="lower train.optimizer.lr, or set train.precision: fp32; the last checkpoint is kept",
+            )
         state.validation.append({"step": state.step, **found})
-        self._tell("validation", found, state.step)
-        metric = self.options.metric
-        better = state.best is None or found[metric] > state.best[metric]
+        run.progress.write(
+            {"metrics": {f"validation.{name}": value for name, value in found.items()}, "step": state.step}
+        )
+        sign = 1 if higher_is_better(metric) else -1
+        better = state.best is None or sign * found[metric] > sign * state.best[metric]
         state.best, state.best_step = (found, state.step) if better else (state.best, state.best_step)
         state.stale = 0 if better else state.stale + 1
-        state.stopped = state.stale >= self.options.patience
-        self.progress.note(
-            f"step {state.step}: validation {metric} {found[metric]:.4f}, loss {found['loss']:.4f}"
-            + (f"; stopping: {state.stale} evaluations without a better one" if state.stopped else "")
-        )
+        self.progress.note(f"step {state.step}: validation {metric} {found[metric]:.4f}, loss {found['loss']:.4f}")
+        for callback in self.callbacks.values():
+            callback.after_evaluation(run, found)
 
-    def _tell(self, kind: str, values: dict[str, float], step: int) -> None:
-        """Live metrics, for whoever follows the progress file."""
-        named = {f"{kind}.{name}": value for name, value in values.items() if name != "step"}
-        self.progress.write({"metrics": named, "step": step})
+    def _call(self, hook: str, run: Run) -> None:
+        for callback in self.callbacks.values():
+            getattr(callback, hook)(run)
 
-    def _named(self, places: NDArray[np.int64]) -> str:
-        ids = [self.train.ids[place] for place in places[:SHOWN_IDS].tolist()]
-        return f"rows {', '.join(ids)}{' …' if len(places) > SHOWN_IDS else ''}"
+    def _stop_of(self, state: TrainState) -> Callable[[str], None]:
+        def stop(why: str) -> None:
+            state.stopped = True
+            self.progress.note(f"stopping after step {state.step}: {why}")
 
-    def _not_finite(self, kind: str, value: float, step: int, rows: str) -> LnmtError:
-        return LnmtError(
-            f"the {kind} loss is {value}",
-            where=f"step {step}, {rows}",
-            value=f"lr {self.options.optimizer.options.get('lr')}, precision {self.precision}",
-            allowed="a finite number",
-            fix="lower train.optimizer.lr, or set train.precision: fp32; the last checkpoint is kept",
-        )
+        return stop

@@ -1,77 +1,30 @@
 """Metrics with bootstrap intervals, of a model alone and against a baseline on the same rows.
 
-Legend: N = rows, C = classes, K = distinct cells of rows, S = bootstrap samples.
+Legend: N = rows, D = numbers of a row, K = distinct rows, Q = statistics, S = bootstrap samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lnmt.params import EvaluateParams
-from lnmt.stats.bootstrap import Interval, basic_interval, bootstrap, cells, percentile_interval
-from lnmt.training.metrics import (
-    RELIABILITY_BINS,
-    accuracy,
-    class_rates,
-    confidence_bin,
-    confusion_matrix,
-    confusion_metrics,
-    expected_calibration_error,
-    macro_f1,
-)
-
-STEPS_PER_BIN = 40  # rows of one bin whose confidences are nearer than 1/(15·40) share a bootstrap cell
+from lnmt.stats.bootstrap import Interval, basic_interval, bootstrap_sums, cells, percentile_interval
+from lnmt.training.metrics.base import TaskMetrics, Values
+from lnmt.training.metrics.names import higher_is_better
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics by name (`accuracy`, `macro_f1`, `ece`, `f1.<label>`, …), each with its interval."""
+    """Metrics by name, each with its interval."""
 
     rows: int
     points: dict[str, float]
     intervals: dict[str, Interval]
-    confusion: NDArray[np.int64]  # [C, C], actual by predicted
-
-
-def rate_names(classes: Sequence[str]) -> list[str]:
-    """The metrics that need predicted labels alone, in the order of `_rates`."""
-    return ["accuracy", "macro_f1", *(f"{kind}.{name}" for kind in ("precision", "recall", "f1") for name in classes)]
-
-
-def metric_names(classes: Sequence[str]) -> list[str]:
-    """Every metric of the model that a gate may name."""
-    return [*rate_names(classes), "ece"]
-
-
-def measure(
-    labels: NDArray[np.int64], scores: NDArray[np.floating[Any]], classes: Sequence[str], params: EvaluateParams
-) -> Measured:
-    """The model's metrics on rows with places `labels` [N] and calibrated `scores` [N, C]."""
-    predicted = scores.argmax(axis=1)
-    confidence = scores.max(axis=1).astype(np.float64)
-    confusion = confusion_matrix(labels, predicted, len(classes))
-    fine = confidence_bin(confidence, RELIABILITY_BINS * STEPS_PER_BIN)
-    kept, counts = cells(np.stack([labels, predicted, fine], axis=1))
-    bins = np.eye(RELIABILITY_BINS)[kept[:, 2] // STEPS_PER_BIN]  # [K, bins]
-    # A row's part in its bin's |accuracy − confidence|; the cell's middle stands for its confidence.
-    gaps = ((kept[:, 0] == kept[:, 1]) - (kept[:, 2] + 0.5) / (RELIABILITY_BINS * STEPS_PER_BIN))[:, None] * bins
-    groups = _indicators(kept[:, 0], kept[:, 1], len(classes))
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        ece = np.abs(weights @ gaps).sum(axis=1, keepdims=True) / max(len(labels), 1)
-        return np.concatenate([_rates(weights, *groups), ece], axis=1)
-
-    values = bootstrap(counts, statistic, params.bootstrap_samples, np.random.default_rng(params.seed))
-    names = rate_names(classes)
-    points = _points(confusion, classes) | {"ece": expected_calibration_error(scores, labels)}
-    intervals = _intervals(names, values, params.confidence)
-    intervals["ece"] = basic_interval(points["ece"], values[:, -1], params.confidence, minimum=0.0, maximum=1.0)
-    return Measured(len(labels), points, intervals, confusion)
+    support: dict[str, int]  # rows or entities of each label that has figures of its own
 
 
 @dataclass(frozen=True)
@@ -79,69 +32,69 @@ class Comparison:
     """A baseline on the model's test rows, and what the model gains over it."""
 
     name: str
-    baseline: Measured  # without `ece`: baselines give labels, no scores
-    gains: dict[str, float]  # model − baseline
+    baseline: Measured
+    gains: dict[str, float]  # by how much the model is better: model − baseline, or the reverse where lower is better
     gain_intervals: dict[str, Interval]  # of the paired difference
 
 
-def compare(
-    name: str,
-    labels: NDArray[np.int64],
-    model: NDArray[np.int64],
-    baseline: NDArray[np.int64],
-    classes: Sequence[str],
-    params: EvaluateParams,
-) -> Comparison:
-    """A baseline's metrics and the paired differences; `labels`, `model`, `baseline` are places [N].
+def measure(metrics: TaskMetrics, rows: Values, params: EvaluateParams) -> Measured:
+    """The metrics of rows [N, D]."""
+    sums = metrics.total(rows)
+    points = metrics.points(sums)
+    kept, counts = cells(np.asarray(metrics.coarse(rows), dtype=np.float64))
+    drawn = bootstrap_sums(
+        counts,
+        lambda part: metrics.statistics(kept[part]),
+        params.bootstrap_samples,
+        np.random.default_rng(params.seed),
+    )
+    values = dict(zip(metrics.names, metrics.metrics(drawn).T, strict=True))
+    return Measured(len(rows), points, _intervals(values, points, params.confidence), _support(metrics, sums))
+
+
+def compare(name: str, metrics: TaskMetrics, model: Values, baseline: Values, params: EvaluateParams) -> Comparison:
+    """A baseline's metrics and the paired differences; `model` and `baseline` are the same rows' [N, D].
 
     Both are resampled together, row by row, so that what is hard for both cancels.
     """
-    kept, counts = cells(np.stack([labels, model, baseline], axis=1))
-    first = _indicators(kept[:, 0], kept[:, 1], len(classes))
-    second = _indicators(kept[:, 0], kept[:, 2], len(classes))
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([_rates(weights, *first), _rates(weights, *second)], axis=1)
-
-    values = bootstrap(counts, statistic, params.bootstrap_samples, np.random.default_rng(params.seed))
-    names = rate_names(classes)
-    of_model, of_baseline = values[:, : len(names)], values[:, len(names) :]
-    confusion = confusion_matrix(labels, baseline, len(classes))
-    points = _points(confusion, classes)
-    best = _points(confusion_matrix(labels, model, len(classes)), classes)
+    pairs = np.column_stack([metrics.coarse(model), metrics.coarse(baseline)]).astype(np.float64)
+    kept, counts = cells(pairs)
+    first, second = np.split(kept, 2, axis=1)
+    sums = bootstrap_sums(
+        counts,
+        lambda part: np.concatenate([metrics.statistics(first[part]), metrics.statistics(second[part])], axis=1),
+        params.bootstrap_samples,
+        np.random.default_rng(params.seed),
+    )
+    of_model, of_baseline = (metrics.metrics(half).T for half in np.split(sums, 2, axis=1))
+    total = metrics.total(baseline)
+    points, best = metrics.points(total), metrics.points(metrics.total(model))
+    signs = {metric: 1 if higher_is_better(metric) else -1 for metric in metrics.names}
+    gains = {metric: signs[metric] * (best[metric] - points[metric]) for metric in metrics.names}
+    gained = {
+        metric: signs[metric] * (own - other)
+        for metric, own, other in zip(metrics.names, of_model, of_baseline, strict=True)
+    }
+    values = dict(zip(metrics.names, of_baseline, strict=True))
     return Comparison(
         name,
-        Measured(len(labels), points, _intervals(names, of_baseline, params.confidence), confusion),
-        {metric: best[metric] - points[metric] for metric in names},
-        _intervals(names, of_model - of_baseline, params.confidence),
+        Measured(len(baseline), points, _intervals(values, points, params.confidence), _support(metrics, total)),
+        gains,
+        {metric: percentile_interval(found, params.confidence) for metric, found in gained.items()},
     )
 
 
-Indicators = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-
-
-def _indicators(actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Indicators:
-    """Which cell counts as right, as actual and as predicted for which class; three [K, C] of 0 and 1."""
-    of_actual, of_predicted = np.eye(classes)[actual], np.eye(classes)[predicted]
-    return of_actual * of_predicted, of_actual, of_predicted
-
-
-def _rates(
-    weights: NDArray[np.float64], hits: NDArray[np.float64], actual: NDArray[np.float64], guessed: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The metrics of `rate_names` for each sample's cell counts `weights` [S, K]; [S, 2 + 3C]."""
-    counts = weights @ hits, weights @ actual, weights @ guessed
-    whole = np.stack([accuracy(*counts[:2]), macro_f1(*counts)], axis=1)
-    return np.concatenate([whole, *class_rates(*counts)], axis=1)
-
-
-def _points(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
-    found = confusion_metrics(confusion, classes)
-    by_class = {
-        f"{kind}.{name}": found["per_class"][name][kind] for kind in ("precision", "recall", "f1") for name in classes
+def _intervals(
+    values: Mapping[str, NDArray[np.float64]], points: Mapping[str, float], confidence: float
+) -> dict[str, Interval]:
+    return {
+        name: basic_interval(points[name], found, confidence, minimum=0.0, maximum=1.0)
+        if name == "ece"
+        else percentile_interval(found, confidence)
+        for name, found in values.items()
     }
-    return {"accuracy": found["accuracy"], "macro_f1": found["macro_f1"], **by_class}
 
 
-def _intervals(names: Sequence[str], values: NDArray[np.float64], confidence: float) -> dict[str, Interval]:
-    return {name: percentile_interval(values[:, index], confidence) for index, name in enumerate(names)}
+def _support(metrics: TaskMetrics, sums: NDArray[np.float64]) -> dict[str, int]:
+    count = len(metrics.scored)
+    return {label: int(found) for label, found in zip(metrics.scored, sums[count : 2 * count], strict=True)}

@@ -1,6 +1,6 @@
 """Parts of a split that are reported on separately.
 
-Legend: N = rows, C = classes.
+Legend: N = rows.
 """
 
 from __future__ import annotations
@@ -26,29 +26,33 @@ class Slice:
     mask: NDArray[np.bool_]  # [N]
 
 
+def check_slices(names: Sequence[str], columns: Sequence[str], *, labelled: bool) -> None:
+    """Raise UnknownName for a name that is no slice. `labelled`: the rows have labels, and so there is `label`."""
+    known = [*columns, LENGTH, *([LABEL] if labelled else [])]
+    for name in names:
+        if name not in known:
+            raise UnknownName("slice", name, known, where="params.yaml: evaluate.slices")
+
+
 def find_slices(
     names: Sequence[str],
     columns: Mapping[str, Sequence[str | None]],
     tokens: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    classes: Sequence[str],
+    labels: Mapping[str, NDArray[np.bool_]],
     length_edges: Sequence[int],
 ) -> list[Slice]:
-    """The slices called `names`: a column's values, `length` (by tokens [N]) or `label` (places [N]).
+    """The slices called `names`: a column's values, `length` (by tokens [N]) or `label` (the rows [N] of each).
 
-    Values without rows are left out, those of a column come largest first. Raises UnknownName for a
-    name that is none of these.
+    Values without rows are left out, those of a column come largest first. `check_slices` has accepted the names.
     """
     found: list[Slice] = []
     for name in names:
         if name == LENGTH:
             found += _by_length(tokens, length_edges)
         elif name == LABEL:
-            found += [Slice(LABEL, label, labels == index) for index, label in enumerate(classes)]
-        elif name in columns:
-            found += _by_column(name, columns[name])
+            found += [Slice(LABEL, label, mask) for label, mask in labels.items()]
         else:
-            raise UnknownName("slice", name, [*columns, LENGTH, LABEL], where="params.yaml: evaluate.slices")
+            found += _by_column(name, columns[name])
     return [entry for entry in found if entry.mask.any()]
 
 

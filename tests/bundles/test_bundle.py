@@ -101,6 +101,36 @@ def test_a_field_that_does_not_fit_is_named(bundle: Bundle, field: str, value: o
         Bundle.open(bundle.path)
 
 
+@pytest.mark.parametrize(
+    ("task", "labels", "problem"),
+    [
+        ("text-classification", ["one"], "needs at least 2 labels"),
+        ("multi-label-classification", ["one"], None),
+        ("multi-label-classification", [], "needs at least 1 label"),
+        ("token-classification", ["O"], "needs at least 2 labels"),
+        ("token-classification", ["O", "B-X"], None),
+        ("text-regression", [], None),
+        ("text-regression", ["low", "high"], "text-regression has no labels"),
+        ("text-generation", [], None),
+        ("text-generation", ["a", "b"], "text-generation has no labels"),
+        ("multi-label-classification", ["a", "a"], "must differ from each other"),
+    ],
+)
+def test_labels_fit_the_task(bundle: Bundle, task: str, labels: list[str], problem: str | None) -> None:
+    rewrite(bundle, lambda raw: raw.update(task=task, labels=labels))
+    if problem is None:
+        assert Bundle.open(bundle.path).manifest.labels == labels
+    else:
+        with pytest.raises(LnmtError, match=rf"does not fit: labels: .*{problem}"):
+            Bundle.open(bundle.path)
+
+
+def test_an_unknown_task_is_told_before_its_labels(bundle: Bundle) -> None:
+    rewrite(bundle, lambda raw: raw.update(task="translation"))
+    with pytest.raises(LnmtError, match=r"does not fit: task: .*'text-generation'"):
+        Bundle.open(bundle.path)
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../b", "a\\b", "./a", "a//b", ".", ""])
 def test_names_that_could_leave_the_bundle_are_refused(bundle: Bundle, name: str) -> None:
     digest = "sha256:" + "0" * 64

@@ -22,7 +22,11 @@ ALLOWED = {
     "dvc": ("lnmt.drive",),
     "great_expectations": ("lnmt.data",),
     "evidently": ("lnmt.monitoring",),
-    "onnxruntime": ("lnmt.runtime.onnxruntime", "lnmt.optimization.backends.onnxruntime"),
+    "onnxruntime": (
+        "lnmt.runtime.onnxruntime",
+        "lnmt.optimization.backends.onnxruntime",
+        "lnmt.optimization.backends.onnxruntime_int8",
+    ),
     "openvino": ("lnmt.runtime.openvino", "lnmt.optimization.backends.openvino"),
     "tensorrt": ("lnmt.runtime.tensorrt", "lnmt.optimization.backends.tensorrt"),
     "typer": ("lnmt.cli",),

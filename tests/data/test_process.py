@@ -53,6 +53,7 @@ def test_splits_manifest_and_summary(tmp_path: Path) -> None:
     found = splits(tmp_path)
     manifest = read_json(tmp_path / "data/processed/manifest.json")
     assert manifest == {
+        "task": "text-classification",
         "labels": ["negative", "neutral", "positive"],
         "slices": ["domain"],
         "processors": DEFAULT[:4],
@@ -323,7 +324,7 @@ def test_deduplicate_over_several_batches(tmp_path: Path) -> None:
     texts = [f"text {place % 66_000}" for place in range(number)]
     columns = [[str(place) for place in range(number)], texts, ["a"] * number]
     batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=schema)
-    bench = Bench(tmp_path, schema, ("a", "b"), belongs=lambda text: True)
+    bench = Bench(tmp_path, schema, "text-classification", ("a", "b"), belongs=lambda text: True)
     parts = (batch.slice(start, 10_000) for start in range(0, number, 10_000))
     kept = [name for part in Deduplicate().run(parts, bench) for name in part.column(ID).to_pylist()]
     assert kept == [str(place) for place in range(66_000)]

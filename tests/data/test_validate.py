@@ -70,6 +70,7 @@ def test_good_rows_go_on_unchanged_and_in_order(mixed: Path) -> None:
     good = read_table(mixed / "data/validated")
     assert [row["id"] for row in good] == [f"r{place}" for place in range(1000) if not 10 <= place <= 18]
     assert read_json(mixed / "data/validated/manifest.json") == {
+        "task": "text-classification",
         "labels": list(LABELS),
         "slices": ["domain"],
         "rows": 991,

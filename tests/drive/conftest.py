@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (root / "stage.py").write_text(STAGE)
-    (root / "params.yaml").write_text("name: tiny\n")
+    shutil.copyfile(Path(__file__).parents[2] / "params.yaml", root / "params.yaml")
     (root / ".gitignore").write_text("/data\n/.lnmt\n")
     for name in ("ingest", "validate"):
         (root / f"{name}.txt").write_text("well\n")
@@ -73,8 +74,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(template: Path, tmp_path: Path) -> Settings:
-    import shutil
-
     project = tmp_path / "project"
     shutil.copytree(template, project)
     return Settings(project=project)

@@ -26,6 +26,7 @@ def stage_io(root: Path) -> StageIO:
         offline=True,
         lineage=LINEAGE,
         progress=Progress(root / "progress.jsonl", show=False),
+        state=root / ".lnmt",
     )
 
 

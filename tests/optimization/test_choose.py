@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Measurement, Parity
@@ -7,7 +9,7 @@ from lnmt.optimization.choose import choose
 from lnmt.stats.bootstrap import Interval
 from tests.optimization.conftest import quick
 
-OPTIONS = quick(max_flip_share=0.01, max_macro_f1_loss=0.005).optimize
+OPTIONS = quick(max_flip_share=0.01, max_metric_loss=0.005).optimize
 FAST = Candidate("openvino", "bf16")
 FASTER = Candidate("onnxruntime", "fp32")
 
@@ -16,7 +18,7 @@ def measured(
     candidate: Candidate, median: float, *, low: float = 1.5, flips: int = 0, loss: float = 0.0
 ) -> Measurement:
     latency = Latency(8, median, Interval(median, median), median, 10 / median, Interval(low, low + 1))
-    parity = Parity(rows=1000, flips=flips, macro_f1=0.7 - loss, macro_f1_loss=loss, max_logit_difference=0.1)
+    parity = Parity("labels", 1000, flips, flips / 1000, "macro_f1", 0.7 - loss, loss, max_difference=0.1)
     return Measurement(candidate, megabytes=1.0, parity=parity, latency={1: latency, 4: latency})
 
 
@@ -38,7 +40,17 @@ def test_flips_and_lost_f1_rule_out_whatever_the_speed() -> None:
     assert choice.winner == REFERENCE
     assert choice.lost == {
         "openvino-bf16": "answers differ: 11 of 1000 labels flip (1.10%; max_flip_share 1.00%)",
-        "onnxruntime-fp32": "loses 0.0060 macro-F1 (max_macro_f1_loss 0.005)",
+        "onnxruntime-fp32": "macro_f1 is worse by 0.0060 (max_metric_loss 0.005)",
+    }
+
+
+def test_numbers_that_move_too_far_are_told_by_how_much() -> None:
+    entry = measured(FAST, 1.0)
+    assert entry.parity is not None
+    moved = replace(entry.parity, unit="numbers", flips=None, flip_share=0.02, metric="rmse")
+    choice = choose([TORCH, replace(entry, parity=moved)], OPTIONS)
+    assert choice.lost == {
+        "openvino-bf16": "answers differ: by 2.00% of the target's standard deviation on average (max_flip_share 1.00%)"
     }
 
 

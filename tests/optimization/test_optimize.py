@@ -53,14 +53,14 @@ def test_every_candidate_is_measured_or_says_why_not(optimized: Path) -> None:
             assert (entry["parity"], entry["latency"]) == (None, {})
             continue
         assert entry["failure"] is None
-        assert entry["parity"]["rows"] == 60
+        assert (entry["parity"]["unit"], entry["parity"]["units"]) == ("labels", 60)
         assert set(entry["latency"]) == {"1", "4"}
         assert entry["latency"]["1"]["calls"] == 4 * 8
         assert entry["latency"]["4"]["calls"] == 4 * 2
         assert (entry["name"] == document["winner"]) == (entry["lost"] is None)
         if entry["precision"] == "fp32":
             assert entry["parity"]["flips"] == 0
-            assert entry["parity"]["max_logit_difference"] < 1e-4
+            assert entry["parity"]["max_difference"] < 1e-4
 
 
 def test_the_winner_carries_its_evidence(optimized: Path) -> None:
@@ -214,7 +214,7 @@ def test_refuses_a_label_that_the_model_does_not_know(tmp_path: Path) -> None:
     (tmp_path / "validation").mkdir()
     pq.write_table(pa.table(table), tmp_path / "validation/part-00000.parquet")
     with pytest.raises(UnknownName, match="did you mean 'positive'"):
-        read_validation(tmp_path / "validation", ["negative", "positive"])
+        read_validation(tmp_path / "validation", "text-classification", ["negative", "positive"])
 
 
 def test_an_unknown_engine_offers_the_nearest() -> None:

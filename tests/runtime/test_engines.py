@@ -12,7 +12,7 @@ from lnmt.optimization.candidate import Precision
 from lnmt.runtime import ENGINES as TABLE
 from lnmt.runtime.engine import checked_output
 from lnmt.runtime.predictor import Predictor
-from lnmt.types import Batch
+from lnmt.types import Batch, Task
 from tests.runtime.conftest import ENGINES
 from tests.tiny_bundle import tiny_bundle
 
@@ -166,10 +166,28 @@ def test_answers_that_are_not_finite_are_refused(bad: float, place: str) -> None
     arrays = {"logits": FINE.copy(), "pooled": FINE.copy()}
     arrays[place][1, 2] = bad
     with pytest.raises(LnmtError, match=rf"'x' gave {place} that are not finite(?s:.*)rows \[1\] of 2"):
-        checked_output("x", BATCH, **arrays)
+        checked_output("x", BATCH, **arrays, task="text-classification")
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2,), (2, 3, 1)])
 def test_answers_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(LnmtError, match="wrong shape"):
-        checked_output("x", BATCH, np.zeros(shape, dtype=np.float32), FINE)
+        checked_output("x", BATCH, np.zeros(shape, dtype=np.float32), FINE, "text-classification")
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-generation"])
+def test_tasks_by_token_want_logits_for_each_token(task: Task) -> None:
+    assert checked_output("x", BATCH, np.zeros((2, 4, 5), np.float32), FINE, task).logits.shape == (2, 4, 5)
+    for shape in ((2, 5), (2, 3, 5), (1, 4, 5)):
+        with pytest.raises(LnmtError, match=r"wrong shape(?s:.*)\[2, 4, '…'\]"):
+            checked_output("x", BATCH, np.zeros(shape, np.float32), FINE, task)
+
+
+def test_what_stands_in_the_padding_is_not_looked_at() -> None:
+    batch = Batch(np.ones((2, 4), np.int64), np.array([[1, 1, 1, 1], [1, 1, 0, 0]]))
+    logits = np.zeros((2, 4, 5), np.float32)
+    logits[1, 2] = np.nan
+    checked_output("x", batch, logits, FINE, "token-classification")
+    logits[1, 1, 4] = np.nan
+    with pytest.raises(LnmtError, match=r"rows \[1\] of 2"):
+        checked_output("x", batch, logits, FINE, "token-classification")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,10 @@ from lnmt.params import Plugin
 from lnmt.runtime import profile as module
 from lnmt.runtime.predictor import Predictor
 from lnmt.runtime.profile import DESCRIPTORS, answer_columns, describe, reference_profile
+from lnmt.runtime.scores import next_token_losses
 from lnmt.stats.projection import project
+from lnmt.types import Task
+from tests.task_bundle import task_bundle
 from tests.tiny_bundle import LABELS, WORDS, tiny_bundle
 
 
@@ -69,3 +74,37 @@ def test_a_large_profile_is_a_sample_that_the_seed_decides(
     assert len(first) == 10
     assert first == again != other
     assert first == [text for text in texts if text in first]
+
+
+ANSWERS: dict[Task, list[str]] = {
+    "multi-label-classification": ["score_film", "score_phone", "score_price"],
+    "text-regression": ["value"],
+    "token-classification": ["confidence"],
+    "text-generation": ["loss"],
+}
+
+
+@pytest.mark.parametrize("task", list(ANSWERS))
+def test_the_profile_of_another_task_has_its_answers(task: Task, tmp_path: Path) -> None:
+    opened = Predictor.open(task_bundle(tmp_path / "bundle", task, temperature=2.0), threads=1)
+    texts = ["a good film", "anna visits paris and rome", "this"]
+    found = reference_profile(opened, texts, seed=0).to_pydict()
+    pooled = [name for name in found if name.startswith("pooled_")]
+    assert list(found) == ["text", *DESCRIPTORS, "tokens", *ANSWERS[task], *pooled]
+    rows = opened.encode(texts)
+    assert found["tokens"] == [len(row) for row in rows]
+    outputs = [opened.infer([row]) for row in rows]
+    np.testing.assert_allclose(
+        np.array([found[name] for name in pooled]).T,
+        project(np.concatenate([one.pooled for one in outputs])),
+        atol=1e-5,
+    )
+    first = outputs[0].logits[0]
+    expected = {
+        "multi-label-classification": lambda: float(1 / (1 + np.exp(-first[0] / 2.0))),
+        "text-regression": lambda: float(first[0]),
+        "token-classification": lambda: float(opened.scores(first[: len(rows[0])]).max(axis=1).mean()),
+        "text-generation": lambda: float(next_token_losses(first[: len(rows[0])], np.array(rows[0])).mean()),
+    }[task]()
+    assert found[ANSWERS[task][0]][0] == pytest.approx(expected, abs=1e-5)
+    opened.close()

@@ -14,6 +14,7 @@ from lnmt.errors import Transient
 from lnmt.runtime.predictor import Predictor
 from tests.serving.conftest import Kit, Log, MakeKit
 from tests.serving.test_predict import Held
+from tests.task_bundle import task_bundle
 
 
 def test_nothing_released_is_said(make_kit: MakeKit) -> None:
@@ -74,6 +75,16 @@ def test_a_corrupt_candidate_leaves_the_old_serving(
     assert (line["event"], line["error"]) == ("generation 2 cannot be loaded", "digest does not match")
     assert kit.metric("lnmt_bundle_loads_total", model="sentiment", outcome="failed") == 1
     assert kit.release(3, champion)  # the next row is tried
+
+
+def test_a_bundle_of_another_task_leaves_the_old_serving(kit: Kit, champion: Bundle, tmp_path: Path, log: Log) -> None:
+    other = task_bundle(tmp_path / "other", "text-regression")
+    kit.source.bundles[other.digest] = other
+    assert not kit.release(2, champion, other, share=1.0)
+    assert kit.client.get("/readyz").json()["generation"] == 1
+    [line] = [line for line in log() if line["level"] == "error"]
+    assert line["error"] == "the service does not answer this task"
+    assert "lnmt predict" in line["fix"]
 
 
 def test_a_failed_candidate_is_tried_again_later(

@@ -28,6 +28,7 @@ from lnmt.rollout.deployment import Deployment
 from lnmt.rollout.table import DeploymentStore
 from lnmt.serving.server import free_port, running_service, serve
 from lnmt.settings import Settings
+from tests.task_kit import task_params
 
 NAME = "sentiment"
 
@@ -112,6 +113,13 @@ def test_a_foreign_address_is_said(project: Path, host: str) -> None:
 def test_another_projects_model_is_said(project: Path) -> None:
     with pytest.raises(LnmtError, match="the project has another model"):
         serve(Settings(project=project), name="other")
+
+
+def test_a_project_of_another_task_is_said(project: Path) -> None:
+    params = {**task_params("text-generation", "rows.csv"), "name": NAME}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(LnmtError, match=r"does not answer this task(?s:.*)params\.yaml: task(?s:.*)text-generation"):
+        serve(Settings(project=project), name=NAME)
 
 
 def test_sigterm_ends_lnmt_serve_with_0(project: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lnmt.stats import bootstrap as module
-from lnmt.stats.bootstrap import Interval, basic_interval, bootstrap, cells, percentile_interval, resample
+from lnmt.stats.bootstrap import Interval, basic_interval, bootstrap_sums, cells, percentile_interval
 
 
 def share(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -21,31 +23,64 @@ def test_cells_count_distinct_rows() -> None:
     assert counts.tolist() == [1, 2]
 
 
+def draw(counts: NDArray[np.int64], samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The counts of bootstrap samples [S, K]: each cell is a statistic of its own."""
+    return bootstrap_sums(counts, lambda part: np.eye(len(counts))[part], samples, rng)
+
+
+def bootstrap(
+    counts: NDArray[np.int64],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    samples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    return statistic(draw(counts, samples, rng))
+
+
+BLOCKS = [module.BLOCK_VALUES, 40]  # all cells at once, or few at a time
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_a_sample_has_as_many_rows_and_no_cell_that_was_empty(counts: list[int], samples: int, seed: int) -> None:
-    drawn = resample(np.array(counts), samples, np.random.default_rng(seed))
+def test_a_sample_has_as_many_rows_and_no_cell_that_was_empty(
+    block: int, counts: list[int], samples: int, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_VALUES", block)
+        drawn = draw(np.array(counts), samples, np.random.default_rng(seed))
     assert drawn.shape == (samples, len(counts))
     assert (drawn.sum(axis=1) == sum(counts)).all()
     assert (drawn[:, np.array(counts) == 0] == 0).all()
 
 
-def test_resampled_cells_have_the_variance_of_resampled_rows() -> None:
-    drawn = resample(np.array([300, 100]), 20_000, np.random.default_rng(1))
-    assert drawn[:, 1].mean() == pytest.approx(100, abs=0.3)
-    assert drawn[:, 1].std() == pytest.approx(np.sqrt(400 * 0.25 * 0.75), rel=0.02)
+@pytest.mark.parametrize("counts", [[300, 100], [1] * 40, [1] * 30 + [2] * 30])
+@pytest.mark.parametrize("block", [module.BLOCK_VALUES, 20_000 * 10])
+def test_resampled_cells_have_the_moments_of_resampled_rows(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], block: int
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_VALUES", block)
+    drawn, total = draw(np.array(counts), 20_000, np.random.default_rng(1)), sum(counts)
+    share = np.array(counts) / total
+    assert drawn.mean(axis=0) == pytest.approx(np.array(counts), abs=5 * np.sqrt(total / 4 / 20_000))
+    assert drawn.var(axis=0) == pytest.approx(total * share * (1 - share), rel=0.1)
+    assert np.cov(drawn[:, 0], drawn[:, -1])[0, 1] == pytest.approx(-total * share[0] * share[-1], rel=0.1, abs=0.04)
 
 
-def test_blocks_join_to_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_VALUES", 6)
-    sizes: list[int] = []
+def test_each_cell_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_VALUES", 20)
+    asked: list[slice] = []
 
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        sizes.append(len(weights))
-        return share(weights)
+    def statistics(part: slice) -> NDArray[np.float64]:
+        asked.append(part)
+        return np.ones((part.stop - part.start, 1))
 
-    values = bootstrap(np.array([5, 5]), statistic, 10, np.random.default_rng(0))
-    assert values.shape == (10,)
-    assert sizes == [3, 3, 3, 1]
+    sums = bootstrap_sums(np.array([5, 5, 0, 4, 1]), statistics, 10, np.random.default_rng(0))
+    assert sums.tolist() == [[15.0]] * 10
+    assert asked == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+def test_no_rows_sum_to_nothing() -> None:
+    assert draw(np.empty(0, dtype=np.int64), 3, np.random.default_rng(0)).shape == (3, 0)
 
 
 def test_the_seed_decides() -> None:

@@ -36,3 +36,8 @@ def test_the_metrics_table_has_a_row_for_the_model_and_each_baseline() -> None:
         {"model": "this model", "accuracy": 0.7751, "macro_f1": 0.71},
         {"model": "majority", "accuracy": 0.7751, "macro_f1": 0.71},
     ]
+
+
+def test_the_metrics_table_has_the_figures_of_the_task() -> None:
+    test = {"rows": 3, "rmse": 0.51239, "r2": 0.8, "intervals": {"rmse": [0.5, 0.6]}}
+    assert metrics_table({"test": test, "baselines": {}}) == [{"model": "this model", "rmse": 0.5124, "r2": 0.8}]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lnmt.errors import LnmtError
+from lnmt.files import sha256_file
 from lnmt.text.tokenizer import Tokenizer
 from tests.tiny_bundle import tiny_tokenizer
 
@@ -47,6 +48,44 @@ def test_padding_is_the_vocabularys_own(path: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     tokenizer = Tokenizer(tmp_path / "tokenizer.json", 8)
     assert tokenizer.pad([[5, 5], [7]], 2).input_ids.tolist() == [[5, 5], [7, 1]]
+
+
+def test_the_pad_token_may_have_another_name(path: Path, tmp_path: Path) -> None:
+    document = json.loads(path.read_text())
+    vocabulary = document["model"]["vocab"]
+    del vocabulary["[PAD]"]
+    (tmp_path / "none.json").write_text(json.dumps(document))
+    vocabulary["<pad>"] = 0
+    vocabulary["<pad>"], vocabulary["[UNK]"] = vocabulary["[UNK]"], vocabulary["<pad>"]
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    assert Tokenizer(tmp_path / "other.json", 8).pad_id == 1
+    assert Tokenizer(tmp_path / "none.json", 8).pad_id == 0
+
+
+def test_the_vocabulary_counts_all_tokens(path: Path) -> None:
+    assert Tokenizer(path, 8).vocabulary == len(json.loads(path.read_text())["model"]["vocab"])
+
+
+def test_a_text_ends_with_the_tokenizers_own_token(path: Path, tmp_path: Path) -> None:
+    document = json.loads(path.read_text())
+    assert Tokenizer(path, 8).end_id == document["model"]["vocab"]["[SEP]"]
+    document["model"]["vocab"] = {"[UNK]": 0, "a": 1}
+    document["post_processor"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(LnmtError, match="no token that ends a text") as caught:
+        _ = Tokenizer(tmp_path / "tokenizer.json", 8).end_id
+    assert caught.value.where == tmp_path / "tokenizer.json"
+
+
+def test_each_word_says_where_it_begins(path: Path) -> None:
+    tokenizer = Tokenizer(path, 7)
+    rows, starts = tokenizer.encode_words([["good", "\x01", "xy-z", "film", "book"], []])
+    assert rows == [tokenizer.encode(["good xy-z film"])[0], tokenizer.encode([""])[0]]
+    assert (len(rows[0]), starts) == (7, [[1, None, 2, None, None], []]), "no token; cut off"
+
+
+def test_the_digest_is_that_of_the_file(path: Path) -> None:
+    assert Tokenizer(path, 8).digest == sha256_file(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

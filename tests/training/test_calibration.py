@@ -5,8 +5,16 @@ import pytest
 from numpy.typing import NDArray
 
 from lnmt.errors import LnmtError
-from lnmt.training.calibration import MIN_TEMPERATURE, fit_temperature, negative_log_likelihood, softmax
-from lnmt.training.metrics import expected_calibration_error
+from lnmt.training.calibration import (
+    MIN_TEMPERATURE,
+    binary_likelihood,
+    fit_binary_temperature,
+    fit_temperature,
+    negative_log_likelihood,
+    sigmoid,
+    softmax,
+)
+from lnmt.training.metrics.reliability import expected_calibration_error
 
 
 def drawn(temperature: float, rows: int = 20_000) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -52,3 +60,21 @@ def test_softmax_does_not_overflow() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(LnmtError, match="no rows to fit the temperature on"):
         fit_temperature(np.empty((0, 2)), np.empty(0, dtype=np.int64))
+
+
+@pytest.mark.parametrize("truth", [0.5, 2.5])
+def test_the_temperature_of_labels_that_stand_alone_is_found(truth: float) -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(scale=3, size=(8000, 3))
+    labels = (rng.random((8000, 3)) < sigmoid(logits, truth)).astype(float)
+    found = fit_binary_temperature(logits, labels)
+    assert found == pytest.approx(truth, rel=0.05)
+    assert binary_likelihood(logits, labels, found) < binary_likelihood(logits, labels, found * 1.05)
+    with pytest.raises(LnmtError, match="no rows to fit the temperature on"):
+        fit_binary_temperature(logits[:0], labels[:0])
+
+
+def test_binary_likelihood_of_known_scores() -> None:
+    logits = np.log(np.array([[3.0, 1 / 3]]))  # 3/4 and 1/4
+    assert binary_likelihood(logits, np.array([[1.0, 1.0]])) == pytest.approx(-(np.log(0.75) + np.log(0.25)) / 2)
+    assert sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist() == [0.0, 0.5, 1.0]

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from lnmt.bundles import Bundle, Lineage
 from lnmt.errors import LnmtError, UnknownName
@@ -23,7 +24,6 @@ from lnmt.progress import Progress
 from lnmt.stages import StageIO, find_stage
 from lnmt.training.calibration import softmax
 from lnmt.training.evaluate import evaluate
-from lnmt.training.metrics import classification_metrics
 from tests.tiny_bundle import LABELS, WORDS, tiny_bundle
 
 Rows = list[tuple[str, str, str, str]]  # id, text, label, domain
@@ -83,7 +83,10 @@ def run(root: Path, options: EvaluateParams = OPTIONS, gates: Sequence[Gate] = G
     params = whole.model_copy(update={"evaluate": options, "gate": list(gates)}).only(("plugins", "evaluate", "gate"))
     lineage = Lineage(commit=None, dirty=False, params="sha256:1", lock="sha256:2")
     progress = Progress(root / "progress.jsonl", show=False)
-    evaluate(params, StageIO(root, find_stage("evaluate"), root / "work", root / "cache", True, lineage, progress))
+    evaluate(
+        params,
+        StageIO(root, find_stage("evaluate"), root / "work", root / "cache", True, lineage, progress, root / ".lnmt"),
+    )
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,14 @@ def test_the_files(case: Case) -> None:
 
 def test_metrics_are_those_of_the_written_predictions(case: Case) -> None:
     metrics, rows = case.json("metrics.json")["test"], pq.read_table(case.out / "predictions.parquet").to_pydict()
-    plain = classification_metrics(rows["label"], rows["predicted"], LABELS)
+    scores = precision_recall_fscore_support(rows["label"], rows["predicted"], labels=LABELS, zero_division=0)
     assert metrics["rows"] == 90
-    assert metrics["accuracy"] == plain["accuracy"]
-    assert metrics["macro_f1"] == plain["macro_f1"]
-    assert metrics["confusion"] == plain["confusion"]
+    assert metrics["accuracy"] == accuracy_score(rows["label"], rows["predicted"])
+    assert metrics["macro_f1"] == pytest.approx(scores[2].mean())
+    assert metrics["confusion"] == confusion_matrix(rows["label"], rows["predicted"], labels=LABELS).tolist()
     assert [entry["label"] for entry in metrics["per_class"]] == list(LABELS)
-    assert metrics["f1"]["neutral"] == plain["per_class"]["neutral"]["f1"]
+    assert metrics["f1"]["neutral"] == pytest.approx(scores[2][1])
+    assert [entry["support"] for entry in metrics["per_class"]] == scores[3].tolist()
     low, high = metrics["intervals"]["macro_f1"]
     assert low <= metrics["macro_f1"] <= high
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lnmt.bundles import Bundle, Lineage
@@ -14,7 +13,8 @@ from lnmt.progress import Progress
 from lnmt.stages import StageIO, find_stage
 from lnmt.stats.bootstrap import Interval
 from lnmt.training.gate import check_gates, gate, judge, verdict
-from lnmt.training.measure import Comparison, Measured, metric_names, rate_names
+from lnmt.training.measure import Comparison, Measured
+from lnmt.training.metrics.classification import LabelMetrics, ScoreMetrics
 from tests.plain_bundle import plain_bundle
 
 LINEAGE = Lineage(commit=None, dirty=False, params="sha256:1", lock="sha256:2")
@@ -24,7 +24,7 @@ LABELS = ["negative", "positive"]
 
 def measured(**points: float) -> Measured:
     intervals = {name: Interval(value - 0.01, value + 0.01) for name, value in points.items()}
-    return Measured(100, points, intervals, np.zeros((2, 2), dtype=np.int64))
+    return Measured(100, points, intervals, {})
 
 
 MODEL = measured(macro_f1=0.74, ece=0.05)
@@ -56,6 +56,19 @@ def test_a_model_below_its_baseline_is_told_so() -> None:
     assert found.words.endswith("missed by 0.0800")
 
 
+def test_below_a_baseline_is_better_where_lower_is() -> None:
+    mean = Comparison("mean", measured(rmse=1.0), {"rmse": 0.3}, {"rmse": Interval(0.1, 0.5)})
+    (found,) = judge([Gate(metric="rmse", above="mean", by=0.2)], measured(rmse=0.7), {"mean": mean})
+    assert (found.passed, found.observed) == (True, 0.3)
+    assert found.words == (
+        "rmse must be at least 0.2 below mean: it is 0.3000 below (interval 0.1000…0.5000), passed by 0.1000"
+    )
+    worse = Comparison("mean", measured(rmse=1.0), {"rmse": -0.3}, {"rmse": Interval(-0.5, -0.1)})
+    (found,) = judge([Gate(metric="rmse", above="mean", by=0.0)], measured(rmse=1.3), {"mean": worse})
+    assert not found.passed
+    assert "it is 0.3000 above" in found.words
+
+
 def test_exactly_at_the_bar_passes() -> None:
     assert judge([Gate(metric="macro_f1", at_least=0.74)], MODEL, {})[0].passed
 
@@ -72,7 +85,7 @@ def test_exactly_at_the_bar_passes() -> None:
 def test_a_gate_that_nothing_can_judge_is_refused(asked: Gate, message: str, fix: str) -> None:
     gates = [Gate(metric="f1.negative", at_least=0.1), asked]
     with pytest.raises(UnknownName, match=message) as caught:
-        check_gates(gates, metric_names(LABELS), rate_names(LABELS), ["majority", "tfidf"])
+        check_gates(gates, ScoreMetrics(LABELS).names, LabelMetrics(LABELS).names, ["majority", "tfidf"])
     assert fix in str(caught.value.fix)
     assert "params.yaml: gate[1]" in str(caught.value.where)
 
@@ -83,7 +96,7 @@ def project(root: Path, gates: list[Gate], bundle: str | None = None) -> StageIO
     digest = bundle or trained.digest
     write_json(root / "reports/evaluation/verdict.json", verdict(digest, judge(gates, MODEL, {"tfidf": TFIDF})))
     progress = Progress(root / "progress.jsonl", show=False)
-    return StageIO(root, find_stage("gate"), root / "work", root / "cache", True, LINEAGE, progress)
+    return StageIO(root, find_stage("gate"), root / "work", root / "cache", True, LINEAGE, progress, root / ".lnmt")
 
 
 def approval(io: StageIO) -> Any:

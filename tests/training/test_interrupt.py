@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lnmt.training.interrupt import Interrupts
+from lnmt.training.interrupt import Interrupted, Interrupts
 
 
 def test_the_first_signal_is_noted_and_ends_the_run_when_told() -> None:
@@ -24,6 +24,15 @@ def test_sigterm_ends_with_its_exit_code() -> None:
         with pytest.raises(SystemExit) as caught:
             interrupts.stop()
     assert caught.value.code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_can_be_given_up_is_given_up(number: signal.Signals) -> None:
+    with Interrupts() as interrupts:
+        interrupts.check()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted):
+            interrupts.check()
 
 
 def test_the_second_signal_acts_at_once() -> None:

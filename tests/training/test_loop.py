@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,54 +12,28 @@ import torch
 
 from lnmt.errors import LnmtError
 from lnmt.progress import Progress
-from lnmt.training.checkpoint import TrainState
-from lnmt.training.loop import Loop, Plan, StepOrder
-from lnmt.training.optimizers import build_optimizer
+from lnmt.training.feed import to_batch
+from lnmt.training.guard import LossGuard
+from lnmt.training.loop import Loop
+from lnmt.training.plan import Plan, StepOrder
+from lnmt.training.state import TrainState
 from lnmt.training.validation import validate
-from tests.training.training_kit import SignalProgress, make_loop, tiny_examples, train_params
+from lnmt.types import Task
+from tests.tiny_bundle import LABELS
+from tests.training.training_kit import SignalProgress, make_loop
+
+TASK: Task = "text-classification"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def evaluations(rows: int, **changes: object) -> tuple[int, list[int]]:
-    plan = Plan.of(rows, train_params(**changes))
-    return plan.steps, [step for step in range(1, plan.steps + 1) if plan.evaluates_after(step)]
-
-
-def test_evaluations_fall_evenly_and_at_the_end() -> None:
-    assert evaluations(160, batch_size=16, epochs=2, evaluations_per_epoch=2) == (20, [5, 10, 15, 20])
-    assert evaluations(161, batch_size=16, epochs=1, evaluations_per_epoch=3) == (11, [4, 8, 11])
-    assert evaluations(160, batch_size=16, epochs=1, evaluations_per_epoch=99) == (10, list(range(1, 11)))
-    assert evaluations(3, batch_size=16, epochs=2, evaluations_per_epoch=1) == (2, [1, 2])
-
-
-def test_max_steps_ends_a_run_with_an_evaluation() -> None:
-    assert evaluations(160, batch_size=16, epochs=2, evaluations_per_epoch=1, max_steps=13) == (13, [10, 13])
-    assert evaluations(160, batch_size=16, epochs=1, evaluations_per_epoch=1, max_steps=99) == (10, [10])
-
-
-def test_accumulated_batches_make_fewer_steps() -> None:
-    assert evaluations(160, batch_size=16, accumulate=4, epochs=2, evaluations_per_epoch=1) == (6, [3, 6])
-
-
-def test_steps_see_every_row_once_an_epoch() -> None:
-    params = train_params(batch_size=16, accumulate=3, epochs=2, max_steps=5)
-    lengths = tiny_examples(100).lengths
-    plan = Plan.of(100, params)
-    order = StepOrder(lengths, plan, params)
-    assert plan.steps_per_epoch == 3
-    first = np.concatenate([places for step in range(3) for places in order.batches(step)])
-    second = np.concatenate([places for step in range(3, 5) for places in order.batches(step)])
-    assert sorted(first.tolist()) == list(range(100))
-    assert first[: len(second)].tolist() != second.tolist()
-    assert order.rows() == 100 + len(second)
-
-
 def test_a_model_learns(tmp_path: Path, encoder: Path) -> None:
-    loop = make_loop(tmp_path, encoder, epochs=8, dropout=0.0, evaluations_per_epoch=1)
-    before = validate(loop.model, loop.train, loop.tokenizer, "fp32")["loss"]
+    model = {"name": "encoder_classifier", "dropout": 0.0}
+    loop = make_loop(tmp_path, encoder, epochs=8, model=model, evaluations_per_epoch=1)
+    learnt = partial(validate, examples=loop.train, tokenizer=loop.tokenizer, task=TASK, labels=LABELS)
+    before = learnt(loop.execution)["loss"]
     state = loop.run()
-    after = validate(loop.model, loop.train, loop.tokenizer, "fp32")["loss"]
+    after = learnt(loop.execution)["loss"]
     assert math.isclose(before, math.log(3), rel_tol=0.05)
     assert state.step == 48
     assert state.curve[-1]["loss"] < 0.8 * state.curve[0]["loss"]
@@ -70,7 +45,6 @@ def test_the_curve_tells_every_step_once(tmp_path: Path, encoder: Path) -> None:
     assert [point["step"] for point in state.curve] == [10, 20, 23]
     assert [point["epoch"] for point in state.curve] == [10 / 6, 20 / 6, 23 / 6]
     assert state.samples == 23 * 16
-    assert (state.window_rows, state.window_loss) == (0, 0.0)
     assert state.curve[1]["lr"] == pytest.approx(2e-2 * (1 - 17 / 21)), "step 19 of 23, 2 of them warm-up"
 
 
@@ -105,30 +79,32 @@ def test_patience_ends_a_run_and_the_best_weights_stay(tmp_path: Path, encoder: 
     metrics = [found["macro_f1"] for found in state.validation]
     assert state.best_step == state.validation[int(np.argmax(metrics))]["step"]
     assert len(metrics) == int(np.argmax(metrics)) + 1 + 2
-    assert state.best == validate(loop.model, loop.validation, loop.tokenizer, "fp32")
+    loop.execution.model.load_state_dict(loop.checkpoints.weights(state.best_step))
+    assert state.best == loop.validate(loop.execution)
 
 
 def gradients(loop: Loop, batches: list[np.ndarray[tuple[int], np.dtype[np.int64]]]) -> list[torch.Tensor]:
     """What one step hands to the optimiser."""
     found: list[torch.Tensor] = []
-    optimizer = build_optimizer(loop.model, loop.options.optimizer)
+    model, optimizer = loop.execution.model, loop.execution.optimizer
 
     def look(*_: object) -> None:
-        found.extend(parameter.grad.clone() for parameter in loop.model.parameters() if parameter.grad is not None)
+        found.extend(parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None)
 
     optimizer.register_step_pre_hook(look)
-    loop.step(batches, optimizer, TrainState())
+    group = [to_batch(loop.train, places, loop.tokenizer) for places in batches]
+    loop._step(group, 1.0, TrainState(), LossGuard(loop.options), 0.0, 0.0)
     return found
 
 
 @pytest.mark.parametrize("cut", [[16], [24], [5, 20]])
 def test_accumulated_batches_are_one_batch(tmp_path: Path, encoder: Path, cut: list[int]) -> None:
     places = np.random.default_rng(0).permutation(96)[:32]
-    whole, parts = (make_loop(tmp_path, encoder, dropout=0.0, max_gradient_norm=0.5) for _ in range(2))
+    whole, parts = (make_loop(tmp_path, encoder, max_gradient_norm=0.5) for _ in range(2))
     for loop in (whole, parts):
-        loop.model.eval()  # the encoder has dropout of its own
+        loop.execution.model.eval()  # no dropout
     one, other = gradients(whole, [places]), gradients(parts, np.split(places, cut))
-    assert len(one) == len(list(whole.model.parameters()))
+    assert len(one) == len(list(whole.execution.model.parameters()))
     for expected, found in zip(one, other, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -144,11 +120,11 @@ def test_a_loss_that_is_no_number_names_its_rows(tmp_path: Path, encoder: Path) 
     order = StepOrder(loop.train.lengths, Plan.of(96, loop.options), loop.options)
     row = int(order.batches(4)[0][0])
     token = 79  # of this row alone
-    for examples in (loop.train, loop.validation):
+    for examples in (loop.train, loop.validate.keywords["examples"]):  # type: ignore[attr-defined]
         examples.tokens[examples.tokens == token] = 78
     loop.train.tokens[loop.train.starts[row]] = token
     with torch.no_grad():
-        loop.model.get_parameter("encoder.embeddings.word_embeddings.weight")[token] = math.nan
+        loop.execution.model.get_parameter("encoder.embeddings.word_embeddings.weight")[token] = math.nan
 
     with pytest.raises(LnmtError, match="the training loss is nan") as caught:
         loop.run()
@@ -165,7 +141,7 @@ def test_weights_that_broke_in_the_last_step_are_not_kept(tmp_path: Path, encode
     )
     with pytest.raises(LnmtError, match="the validation loss is") as caught:
         loop.run()
-    assert caught.value.where == "step 1, 30 validation rows"
+    assert caught.value.where == "step 1"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +164,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert [point["loss"] for point in state.curve] == [point["loss"] for point in expected.curve]
     assert state.validation == expected.validation
     assert (state.best_step, state.samples) == (expected.best_step, expected.samples)
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, rest.model.state_dict()[name]), name
+    for name, tensor in whole.execution.model.state_dict().items():
+        assert torch.equal(tensor, rest.execution.model.state_dict()[name]), name
 
 
 def test_a_finished_run_only_gives_its_best_weights(tmp_path: Path, encoder: Path) -> None:
@@ -197,5 +173,5 @@ def test_a_finished_run_only_gives_its_best_weights(tmp_path: Path, encoder: Pat
     state = first.run()
     again = make_loop(tmp_path, encoder, epochs=2)
     assert again.run() == state
-    for name, tensor in first.model.state_dict().items():
-        assert torch.equal(tensor, again.model.state_dict()[name]), name
+    for name, tensor in first.execution.model.state_dict().items():
+        assert torch.equal(tensor, again.execution.model.state_dict()[name]), name

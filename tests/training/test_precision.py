@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from lnmt.files import read_json, write_json
-from lnmt.models import build_model
 from lnmt.models.base import BaseModel, TrainingBatch
 from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.feed import to_batch
 from lnmt.training.precision import Precision, arithmetic, choose_precision
-from tests.training.training_kit import tiny_examples, train_params
+from tests.training.training_kit import tiny_examples, tiny_model
 
 
 @pytest.fixture
 def model(encoder: Path) -> BaseModel:
-    return build_model(train_params(), 3, encoder)
+    return tiny_model(encoder)
 
 
 @pytest.fixture
@@ -58,10 +57,10 @@ def test_measuring_leaves_no_trace(model: BaseModel, batches: list[TrainingBatch
     assert model.training
 
 
-def test_bf16_rounds_the_products_and_keeps_the_weights(model: BaseModel, batches: list[TrainingBatch]) -> None:
-    with arithmetic("bf16"):
-        logits, _ = model(batches[0].input_ids, batches[0].attention_mask)
-    with arithmetic("fp32"):
-        exact, _ = model(batches[0].input_ids, batches[0].attention_mask)
-    assert (logits.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+def test_low_precision_rounds_products_and_keeps_the_weights(model: BaseModel, batches: list[TrainingBatch]) -> None:
+    found = {}
+    for precision in get_args(Precision):
+        with arithmetic(precision, torch.device("cpu")):
+            found[precision] = model(batches[0].inputs)[0].dtype
+    assert found == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

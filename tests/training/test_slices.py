@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lnmt.errors import UnknownName
-from lnmt.training.slices import find_slices
+from lnmt.training.slices import check_slices, find_slices
 
 TOKENS = np.array([1, 10, 11, 20, 21])
 LABELS = np.array([0, 1, 1, 1, 0])
@@ -12,7 +12,8 @@ COLUMNS = {"domain": ["film", "film", None, "film", "book"]}
 
 
 def found(*names: str) -> list[tuple[str, str, list[bool]]]:
-    slices = find_slices(names, COLUMNS, TOKENS, LABELS, ["no", "yes", "maybe"], [20, 10])
+    masks = {label: np.equal(LABELS, place) for place, label in enumerate(["no", "yes", "maybe"])}
+    slices = find_slices(names, COLUMNS, TOKENS, masks, [20, 10])
     return [(part.name, part.value, part.mask.tolist()) for part in slices]
 
 
@@ -41,6 +42,13 @@ def test_labels_without_rows_are_left_out() -> None:
 
 def test_an_unknown_slice_is_named() -> None:
     with pytest.raises(UnknownName, match="unknown slice 'domian'") as caught:
-        found("domian")
+        check_slices(["length", "domian"], ["domain"], labelled=True)
     assert caught.value.fix == "did you mean 'domain'?"
     assert caught.value.allowed == "domain, label, length"
+
+
+def test_rows_without_labels_have_no_slice_of_them() -> None:
+    check_slices(["label", "length", "domain"], ["domain"], labelled=True)
+    with pytest.raises(UnknownName, match="unknown slice 'label'") as caught:
+        check_slices(["label"], ["domain"], labelled=False)
+    assert caught.value.allowed == "domain, length"

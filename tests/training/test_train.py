@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from lnmt.bundles import Bundle
 from lnmt.errors import DigestMismatch, LnmtError, UnknownName
 from lnmt.files import directory_digest, file_digests, read_json
 from lnmt.models import load_model
-from lnmt.models.encoder import EncoderClassifier
-from lnmt.training.train import fingerprint
+from lnmt.models.classifier import EncoderClassifier
+from lnmt.training.fit import fingerprint
 from tests.tiny_bundle import LABELS
 from tests.training.training_kit import ENCODER, REPOSITORY, make_project, make_rows, run_train, train_params
+from tests.tuning.tuning_kit import tiny_data
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +139,15 @@ def test_a_cut_run_goes_on_to_the_same_weights(
     assert losses(project) == losses(trained)
 
 
-def test_other_code_or_encoder_is_not_gone_on_from(source: Path, project: Path) -> None:
-    first = fingerprint([], source / ENCODER)
-    assert first == fingerprint([], project / ENCODER)
-    (project / ENCODER / "model.safetensors").write_bytes(b"other")
-    assert first != fingerprint([], project / ENCODER)
-    assert first != fingerprint(["tests.training.training_kit"], source / ENCODER)
+def test_other_code_parameters_data_or_encoder_are_another_run(tmp_path: Path) -> None:
+    data, options = tiny_data(tmp_path), train_params()
+    first = fingerprint(options, data, [])
+    assert first == fingerprint(options, data, [])
+    assert first != fingerprint(options, data, ["tests.training.training_kit"])
+    assert first != fingerprint(train_params(seed=8), data, [])
+    assert first != fingerprint(options, replace(data, train=data.validation), [])
+    (data.encoder / "model.safetensors").write_bytes(b"other")
+    assert first != fingerprint(options, data, [])
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -170,7 +175,7 @@ def test_a_label_outside_the_set_stops_it(tmp_path: Path) -> None:
 
 def test_an_unknown_model_is_told_the_near_one(project: Path) -> None:
     with pytest.raises(UnknownName, match="unknown model 'encoder_clasifier'") as caught:
-        run_train(project, train_params(model="encoder_clasifier"))
+        run_train(project, train_params(model={"name": "encoder_clasifier"}))
     assert (caught.value.where, caught.value.fix) == ("params.yaml: train.model", "did you mean 'encoder_classifier'?")
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from lnmt.files import file_digests, read_json
-from lnmt.training.checkpoint import TrainState
-from lnmt.training.precision import PrecisionChoice
+from lnmt.training.state import TrainState
 from lnmt.training.training_report import write_report
 
 STATE = TrainState(
     step=20,
     samples=640,
+    tokens=8000,
+    waited_s=0.1,
     best_step=10,
     best={"loss": 0.5, "accuracy": 0.75, "macro_f1": 0.7},
     stopped=True,
@@ -25,11 +26,11 @@ STATE = TrainState(
         {"step": 20, "loss": 0.6, "accuracy": 0.7, "macro_f1": 0.6},
     ],
 )
-CHOICE = PrecisionChoice("bf16", "asked for", {})
+CHOICES = {"precision": {"precision": "bf16", "why": "asked for", "rates": {}}}
 
 
 def test_curves_are_csv_that_dvc_plots(tmp_path: Path) -> None:
-    write_report(tmp_path / "training", STATE, CHOICE)
+    write_report(tmp_path / "training", STATE, "macro_f1", CHOICES)
     assert (tmp_path / "training/curves.csv").read_text() == (
         "step,epoch,loss,lr,samples_per_second\n10,0.5,1.098612289,0.0002,160\n20,1,0.5,1e-05,161.5\n"
     )
@@ -38,22 +39,26 @@ def test_curves_are_csv_that_dvc_plots(tmp_path: Path) -> None:
 
 
 def test_the_summary_tells_the_outcome(tmp_path: Path) -> None:
-    write_report(tmp_path / "training", STATE, CHOICE)
+    write_report(tmp_path / "training", STATE, "macro_f1", CHOICES)
     assert read_json(tmp_path / "training/summary.json") == {
         "steps": 20,
         "samples": 640,
+        "tokens": 8000,
         "seconds": 4.0,
         "samples_per_second": 160.0,
+        "tokens_per_second": 2000.0,
+        "input_share": 0.025,
         "stopped_early": True,
         "best_step": 10,
         "validation": {"loss": 0.5, "accuracy": 0.75, "macro_f1": 0.7},
+        "left_out": [],
         "precision": {"precision": "bf16", "why": "asked for", "rates": {}},
     }
 
 
 def test_the_picture_is_svg_and_replaces_the_one_before(tmp_path: Path) -> None:
-    write_report(tmp_path / "training", STATE, CHOICE)
+    write_report(tmp_path / "training", STATE, "macro_f1", CHOICES)
     (tmp_path / "training/left-over").touch()
-    write_report(tmp_path / "training", STATE, CHOICE)
+    write_report(tmp_path / "training", STATE, "macro_f1", CHOICES)
     assert list(file_digests(tmp_path / "training")) == ["curves.csv", "curves.svg", "summary.json", "validation.csv"]
     assert ElementTree.parse(tmp_path / "training/curves.svg").getroot().tag.endswith("svg")

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,20 @@ from lnmt.bundles import Lineage
 from lnmt.data.batches import Examples
 from lnmt.files import write_json
 from lnmt.models import build_model
+from lnmt.models.base import BaseModel
 from lnmt.params import TrainParams, load_params
 from lnmt.progress import Bar, Progress
 from lnmt.stages import StageIO, find_stage
 from lnmt.text.tokenizer import Tokenizer
+from lnmt.training.callbacks.record_curve import RecordCurve
+from lnmt.training.callbacks.stop_early import StopEarly
 from lnmt.training.checkpoint import Checkpoints
+from lnmt.training.execution import Execution
 from lnmt.training.loop import Loop
 from lnmt.training.train import train
-from tests.tiny_bundle import LABELS, tiny_encoder
+from lnmt.training.validation import validate
+from lnmt.types import Task
+from tests.tiny_bundle import LABELS, tiny_encoder, tiny_setup
 
 REPOSITORY = Path(__file__).parents[2]
 ENCODER = "encoder"  # directory of the project
@@ -79,7 +86,13 @@ def make_project(root: Path, **splits: Rows) -> Path:
     rows = {"train": make_rows("train", 160), "validation": make_rows("validation", 60)} | splits
     for name, split in rows.items():
         write_split(root / "data/processed" / name, split)
-    manifest = {"labels": list(LABELS), "slices": [], "processors": [{"name": "whitespace"}], "rows": {}}
+    manifest = {
+        "task": "text-classification",
+        "labels": list(LABELS),
+        "slices": [],
+        "processors": [{"name": "whitespace"}],
+        "rows": {},
+    }
     write_json(root / "data/processed/manifest.json", manifest)
     tiny_encoder(root / ENCODER)
     return root
@@ -90,7 +103,7 @@ def run_train(root: Path, params: TrainParams | None = None, progress: Progress 
     whole = load_params(REPOSITORY / "params.yaml").model_copy(update={"train": params or train_params()})
     lineage = Lineage(commit=None, dirty=False, params="sha256:" + "1" * 64, lock="sha256:" + "2" * 64)
     progress = progress or Progress(root / "progress.jsonl", show=False)
-    io = StageIO(root, find_stage("train"), root / "work", root / "cache", True, lineage, progress)
+    io = StageIO(root, find_stage("train"), root / "work", root / "cache", True, lineage, progress, root / ".lnmt")
     train(whole.only(("plugins", "train")), io)
 
 
@@ -106,18 +119,41 @@ def tiny_examples(rows: int, seed: int = 0, labels: int = 3) -> Examples:
     )
 
 
+def tiny_model(encoder: Path, options: TrainParams | None = None, task: Task = "text-classification") -> BaseModel:
+    """A fresh model of the family that `options` name, for LABELS."""
+    options = options or train_params()
+    setup = tiny_setup(encoder, task, options=options.model.options, max_tokens=options.max_tokens, seed=options.seed)
+    return build_model(options.model, setup)
+
+
 def make_loop(directory: Path, encoder: Path, progress: Progress | None = None, **changes: Any) -> Loop:
-    """A loop over random rows, its checkpoints below `directory`."""
-    params = train_params(**changes)
+    """A loop over random rows, its checkpoints below `directory`; `changes` are of the parameters."""
+    options = train_params(**changes)
+    tokenizer = Tokenizer(encoder / "tokenizer.json", options.max_tokens)
+    progress = progress or Progress(show=False)
+    execution = Execution(
+        tiny_model(encoder, options), options, precision="fp32", compiled=False, device=torch.device("cpu")
+    )
     return Loop(
-        model=build_model(params, 3, encoder),
-        tokenizer=Tokenizer(encoder / "tokenizer.json", params.max_tokens),
+        execution=execution,
+        tokenizer=tokenizer,
         train=tiny_examples(96),
-        validation=tiny_examples(30, seed=1),
-        options=params,
-        precision="fp32",
-        checkpoints=Checkpoints(directory / "checkpoints", {}),
-        progress=progress or Progress(show=False),
+        validate=partial(
+            validate,
+            examples=tiny_examples(30, seed=1),
+            tokenizer=tokenizer,
+            task="text-classification",
+            labels=LABELS,
+        ),
+        options=options,
+        checkpoints=Checkpoints(directory / "checkpoints", {}, keep=options.keep_checkpoints, note=progress.note),
+        progress=progress,
+        work=directory,
+        logs=directory / "logs",
+        callbacks={
+            "curve": RecordCurve(flops_per_token=1e6, peak_flops=1e9),
+            "stop-early": StopEarly(options.patience),
+        },
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,16 +17,25 @@ from lnmt.errors import LnmtError
 from lnmt.params import Bin
 from lnmt.types import ID, LABEL, TEXT
 
-NOT_A_LABEL = pa.array(["", "nan", "NaN", "NAN"])
+NOT_A_LABEL = ("nan", "NaN", "NAN")
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
 
 
 def canonical_batches(
-    part: Part, prefix: str, bins: Sequence[Bin] | None, slices: Sequence[str], limit: int | None
+    part: Part,
+    prefix: str,
+    bins: Sequence[Bin] | None,
+    slices: Sequence[str],
+    limit: int | None,
+    *,
+    empty_labels: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """The part's rows with the schema `table_schema(slices)`, `limit` at most. Raises LnmtError where it has none.
 
     Ids are `prefix/ID`, or `prefix/#ROW` (from 1) where a row has none; a slice that the part lacks is null.
+    Lists of labels are JSON lists. An empty label is null, unless `empty_labels`: then it says that there is none.
     """
+    nothing = pa.array(NOT_A_LABEL if empty_labels else ("", *NOT_A_LABEL))
     schema = table_schema(slices)
     columns = part.wanted.columns
     done = 0
@@ -34,9 +44,15 @@ def canonical_batches(
         for batch in batches:
             if limit is not None:
                 batch = batch.slice(0, limit - done)
-            given = {name: _as_text(batch.column(name), name, part.name) for name in batch.schema.names}
-            labels = given[columns.label]
-            labels = pc.if_else(pc.is_in(labels, NOT_A_LABEL), None, labels)
+            given = {
+                name: _as_text(batch.column(name), name, part.name, lists=name == columns.label)
+                for name in batch.schema.names
+            }
+            if columns.label is None:
+                labels = pa.nulls(batch.num_rows, pa.string())
+            else:
+                labels = given[columns.label]
+                labels = pc.if_else(pc.is_in(labels, nothing), None, labels)
             values = {
                 ID: _ids(prefix, given.get(columns.id), done, batch.num_rows),
                 TEXT: given[columns.text],
@@ -85,11 +101,16 @@ def _into_bins(labels: pa.Array, bins: Sequence[Bin]) -> pa.Array:
     return pa.array([seen[text] for text in labels.to_pylist()], pa.string())
 
 
-def _as_text(column: pa.Array, name: str, where: str) -> pa.Array:
-    """Any scalar column as strings; NaN is null, 1.0 is "1"."""
+def _as_text(column: pa.Array, name: str, where: str, *, lists: bool = False) -> pa.Array:
+    """Any scalar column as strings; NaN is null, 1.0 is "1". With `lists`, lists of scalars as JSON lists of texts."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
+    if lists and any(check(kind) for check in _LISTS):
+        items = iter(_as_text(pc.list_flatten(column), name, where).to_pylist())
+        lengths = pc.list_value_length(column).to_pylist()
+        rows = [None if length is None else list(islice(items, length)) for length in lengths]
+        return pa.array([None if row is None else json.dumps(row, ensure_ascii=False) for row in rows], pa.string())
     if pa.types.is_floating(kind):
         column = pc.if_else(pc.is_nan(column), None, column)
     simple = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_null, pa.types.is_decimal)

@@ -33,8 +33,6 @@ FORMATS = {
     ".feather": "arrow",
 }
 
-INCOMING = Columns(text="text", label="label", id="id")
-
 
 @dataclass(frozen=True)
 class FilesReader:
@@ -115,13 +113,18 @@ class FilesReader:
 
 @dataclass(frozen=True)
 class IncomingReader:
-    """Files that were added to a directory: columns `text`, `label`, perhaps `id` and slices. It may be empty."""
+    """Files that were added to a directory: columns `text`, `label`, perhaps `id` and slices. It may be empty.
+
+    Without `labels` a column of them is not asked for, and not read.
+    """
 
     directory: Path
     slices: Sequence[str]
     context: Context
+    labels: bool = True
 
     def parts(self) -> Iterator[Part]:
+        columns = Columns(text="text", label="label" if self.labels else None, id="id")
         for path in sorted(self.directory.rglob("*")):
             relative = path.relative_to(self.directory)
             if path.is_file() and not any(name.startswith(".") for name in relative.parts):
@@ -130,7 +133,7 @@ class IncomingReader:
                     name=name,
                     prefix=_without_endings(name),
                     digest=sha256_file(path),
-                    wanted=Wanted(INCOMING, self.slices, id_is_optional=True),
+                    wanted=Wanted(columns, self.slices, id_is_optional=True),
                     read=partial(self._read, path),
                 )
 

@@ -19,7 +19,7 @@ BATCH_ROWS = 1024
 
 @dataclass(frozen=True)
 class HubReader:
-    """The `hf` source. Class labels come as their names."""
+    """The `hf` source. Class labels come as their names, also where they stand in lists."""
 
     source: HubDataSource
     slices: Sequence[str]
@@ -82,8 +82,13 @@ class HubReader:
 def _with_names(batch: pa.RecordBatch, features: Any) -> pa.RecordBatch:
     """The batch, numbers of class labels replaced by the labels' names."""
     for index, name in enumerate(batch.schema.names):
-        names = getattr(features.get(name), "names", None)
-        if names:
+        feature = features.get(name)
+        names = getattr(feature, "names", None)
+        inner = getattr(getattr(feature, "feature", None), "names", None)
+        if inner:
+            lists = [row and [inner[one] for one in row] for row in batch.column(index).to_pylist()]
+            batch = batch.set_column(index, name, pa.array(lists, pa.list_(pa.string())))
+        elif names:
             numbers = batch.column(index)
             known = pc.if_else(pc.greater_equal(numbers, 0), numbers, None)  # -1: not labelled
             batch = batch.set_column(index, name, pa.array(names, pa.string()).take(known))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,9 +24,10 @@ def batches_of(rows: Iterable[Row], wanted: Wanted, where: object) -> Iterator[p
     for held in _groups(rows):
         if names is None:
             names = wanted.choose(list(dict.fromkeys(key for _, row in held for key in row)), where)
-        columns = [
-            pa.array([as_string(row.get(name), name, place) for place, row in held], pa.string()) for name in names
-        ]
+        columns = []
+        for name in names:
+            text = as_label if name == wanted.columns.label else as_string
+            columns.append(pa.array([text(row.get(name), name, place) for place, row in held], pa.string()))
         yield pa.RecordBatch.from_arrays(columns, names=names)
 
 
@@ -40,6 +42,13 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
             held, characters = [], 0
     if held:
         yield held
+
+
+def as_label(value: Any, column: str, where: str) -> str | None:
+    """A scalar as text, a list of scalars as a JSON list of texts."""
+    if isinstance(value, list):
+        return json.dumps([as_string(one, column, where) for one in value], ensure_ascii=False)
+    return as_string(value, column, where)
 
 
 def as_string(value: Any, column: str, where: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from lnmt.errors import LnmtError
-from lnmt.params import Columns, SourceBase
+from lnmt.params import Columns
+from lnmt.params.ingest import SourceBase
 from lnmt.plugins.table import Table
 from lnmt.progress import Progress
 

@@ -1,4 +1,4 @@
-"""What the row rules look at, computed from Arrow columns without a loop in Python.
+"""What the row rules look at, computed from Arrow columns; a loop in Python only for labels that are no plain name.
 
 Legend: N = rows of a batch.
 """
@@ -6,14 +6,17 @@ Legend: N = rows of a batch.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lnmt.types import ID, LABEL, TEXT
+from lnmt.data.labels import cell_problem
+from lnmt.types import ID, LABEL, TEXT, Task
 
 CHARACTERS, LETTER_SHARE, REPLACEMENT_SHARE = "characters", "letter_share", "replacement_share"
+LABEL_PROBLEM = "label_problem"
 
 # U+FFFD, control characters, and UTF-8 that was read as Windows-1252 (é → Ã©, ’ → â€™)
 _REPLACEMENTS = r"[\x{FFFD}\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]|[ÃÂ][\x{A0}-\x{BF}]|â€"
@@ -35,10 +38,12 @@ _SCRIPTS = {
 _SCRIPT_SAMPLE = 2000
 
 
-def row_features(batch: pa.RecordBatch) -> pa.RecordBatch:
+def row_features(batch: pa.RecordBatch, task: Task, known: Collection[str]) -> pa.RecordBatch:
     """id, text, label and, of each text: characters (outer white space left out), shares of letters and of damage.
 
-    Null texts have null features; the shares of an empty text are null.
+    Null texts have null features; the shares of an empty text are null. The label's problem (`lnmt.data.labels`,
+    with the label set `known`) is null where there is none, and for text-classification, whose labels stand as
+    they are.
     """
     text = batch.column(TEXT)
     trimmed = pc.utf8_trim_whitespace(text)
@@ -54,9 +59,18 @@ def row_features(batch: pa.RecordBatch) -> pa.RecordBatch:
             characters,
             pc.divide(pc.cast(letters, pa.float64()), some),
             pc.divide(pc.cast(replacements, pa.float64()), some),
+            _label_problems(batch, task, known),
         ],
-        names=[ID, TEXT, LABEL, CHARACTERS, LETTER_SHARE, REPLACEMENT_SHARE],
+        names=[ID, TEXT, LABEL, CHARACTERS, LETTER_SHARE, REPLACEMENT_SHARE, LABEL_PROBLEM],
     )
+
+
+def _label_problems(batch: pa.RecordBatch, task: Task, known: Collection[str]) -> pa.Array:
+    if task in ("text-classification", "text-generation"):
+        return pa.nulls(batch.num_rows, pa.string())
+    cells, texts = batch.column(LABEL).to_pylist(), batch.column(TEXT).to_pylist()
+    problems = [cell_problem(cell, text, task, known) for cell, text in zip(cells, texts, strict=True)]
+    return pa.array(problems, pa.string())
 
 
 def count_scripts(texts: pa.Array) -> Counter[str]:

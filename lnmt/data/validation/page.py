@@ -17,5 +17,6 @@ def render_page(result: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["number"] = lambda number: f"{number:.4g}"
     environment.filters["share"] = lambda part, whole: f"{part / whole if whole else 0:.1%}"
     return environment.get_template("page.html.j2").render({"rows": None, **result})

@@ -11,6 +11,7 @@ from lnmt.data.validation.expectations import Outcome
 from lnmt.data.validation.rules import Rule, TableRule
 from lnmt.data.validation.scan import LENGTH_EDGES, Scan
 from lnmt.errors import LnmtError
+from lnmt.types import Task
 
 Status = Literal["passed", "quarantined", "failed"]
 
@@ -81,9 +82,12 @@ def rejection(lines: Sequence[Line], fixes: Mapping[str, str], headlines: Mappin
     )
 
 
-def result_json(lines: Sequence[Line], scan: Scan | None, error: LnmtError | None, version: str) -> dict[str, Any]:
+def result_json(
+    lines: Sequence[Line], scan: Scan | None, error: LnmtError | None, version: str, task: Task
+) -> dict[str, Any]:
     """Everything the page shows; `scan` None where the columns were wrong and no row was read."""
     result: dict[str, Any] = {
+        "task": task,
         "passed": error is None,
         "error": None if error is None else {"what": error.what, "fix": error.fix},
         "great_expectations": version,
@@ -98,6 +102,8 @@ def result_json(lines: Sequence[Line], scan: Scan | None, error: LnmtError | Non
             for reason, rows in scan.reasons.most_common()
         ],
         "labels": dict(scan.tally.labels.most_common()),
+        "tags": dict(scan.tally.tags.most_common()),
+        "numbers": scan.tally.numbers.summary(),
         "labels_outside_the_set": dict(scan.foreign_labels.most_common(20)),
         "slices": scan.tally.summary()["slices"],
         "lengths": [{"characters": name, "rows": int(rows)} for name, rows in zip(_bins(), scan.lengths, strict=True)],

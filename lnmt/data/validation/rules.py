@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lnmt.data.validation.features import CHARACTERS, LETTER_SHARE, REPLACEMENT_SHARE
+from lnmt.data.labels import BROKEN_ORDER, MALFORMED, MISCOUNTED, NO_NUMBER, UNKNOWN, UNKNOWN_TAG
+from lnmt.data.validation.features import CHARACTERS, LABEL_PROBLEM, LETTER_SHARE, REPLACEMENT_SHARE
 from lnmt.params import ValidateParams
-from lnmt.types import ID, LABEL, TEXT
+from lnmt.types import ID, LABEL, TEXT, Task
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,19 @@ def schema_rules(columns: Sequence[str]) -> list[Rule]:
     return [*exist, *types]
 
 
-def row_rules(params: ValidateParams) -> list[Rule]:
-    """Rules that quarantine single rows. Nulls fail the first three alone."""
-
-    def present(column: str) -> Rule:
-        return Rule(f"{column} present", column, "ExpectColumnValuesToNotBeNull", {}, "not null", f"{column} missing")
+def row_rules(params: ValidateParams, task: Task) -> list[Rule]:
+    """Rules that quarantine single rows. Nulls fail those of presence alone."""
 
     def between(name: str, reason: str, column: str, allowed: str, **bounds: float) -> Rule:
         return Rule(name, column, "ExpectColumnValuesToBeBetween", bounds, allowed, reason)
 
-    labels, letters, damage = list(params.labels), params.min_letter_share, params.max_replacement_share
+    letters, damage = params.min_letter_share, params.max_replacement_share
     shortest, longest = params.min_characters, params.max_characters
     characters = "of the characters"
     return [
-        present(ID),
-        present(TEXT),
-        present(LABEL),
-        Rule(
-            "label in the set",
-            LABEL,
-            "ExpectColumnValuesToBeInSet",
-            {"value_set": labels},
-            ", ".join(labels),
-            "label outside the set",
-        ),
+        _present(ID),
+        _present(TEXT),
+        *_label_rules(list(params.labels or ()), task),
         between("long enough", "text too short", CHARACTERS, f"at least {shortest:,} characters", min_value=shortest),
         between("short enough", "text too long", CHARACTERS, f"at most {longest:,} characters", max_value=longest),
         between(
@@ -71,6 +61,39 @@ def row_rules(params: ValidateParams) -> list[Rule]:
             f"at most {damage:.1%} {characters}",
             max_value=damage,
         ),
+    ]
+
+
+def _present(column: str) -> Rule:
+    return Rule(f"{column} present", column, "ExpectColumnValuesToNotBeNull", {}, "not null", f"{column} missing")
+
+
+def _label_rules(labels: list[str], task: Task) -> list[Rule]:
+    """Rules on the label: one for each thing that can be wrong with it in this task."""
+    allowed = ", ".join(labels)
+
+    def without(name: str, reason: str, what: str) -> Rule:
+        return Rule(name, LABEL_PROBLEM, "ExpectColumnValuesToNotBeInSet", {"value_set": [reason]}, what, reason)
+
+    if task == "text-generation":
+        return []
+    if task == "text-classification":
+        inside = {"value_set": labels}
+        return [
+            _present(LABEL),
+            Rule("label in the set", LABEL, "ExpectColumnValuesToBeInSet", inside, allowed, UNKNOWN),
+        ]
+    if task == "text-regression":
+        return [_present(LABEL), without("number", NO_NUMBER, "a finite number")]
+    listed = without("names", MALFORMED, "names, or a JSON list of names")
+    if task == "multi-label-classification":
+        return [_present(LABEL), listed, without("labels in the set", UNKNOWN, allowed)]
+    return [
+        _present(LABEL),
+        listed,
+        without("tags in the set", UNKNOWN_TAG, allowed),
+        without("a tag for each word", MISCOUNTED, "as many tags as words"),
+        without("tags in BIO order", BROKEN_ORDER, "I-X after B-X or I-X alone"),
     ]
 
 

@@ -6,24 +6,24 @@ Legend: N = rows of a batch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lnmt.data.hash_spill import HashSpill
 from lnmt.data.keys import hashes, text_hashes
+from lnmt.data.labels import foreign_names, label_codes
 from lnmt.data.tables import ROWS_PER_FILE, ShardWriter, read_batches
 from lnmt.data.tally import Tally
 from lnmt.data.validation.expectations import Expectations
 from lnmt.data.validation.features import CHARACTERS, count_scripts, row_features
 from lnmt.data.validation.rules import Rule
-from lnmt.types import ID, LABEL, TEXT
+from lnmt.types import ID, LABEL, TEXT, Task
 
 REASON = "reason"
 SAMPLES = 10  # rows shown for each reason
@@ -50,7 +50,7 @@ class Scan:
     quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    foreign_labels: Counter[str] = field(default_factory=Counter)
+    foreign_labels: Counter[str] = field(default_factory=Counter)  # rows that have it; for a regression: no numbers
     lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LENGTH_EDGES) + 1, dtype=np.int64))
     scripts: Counter[str] = field(default_factory=Counter)  # of an even sample of each batch
     repeated_texts: int = 0
@@ -70,6 +70,7 @@ class Places:
 def scan(
     source: Path,
     schema: pa.Schema,
+    task: Task,
     labels: Sequence[str],
     rules: Sequence[Rule],
     judge: Expectations,
@@ -78,16 +79,16 @@ def scan(
 ) -> Scan:
     """Judge every row of `source`, which has `schema`; write tables to `places`; call `advance(rows)` as it goes."""
     slices = [name for name in schema.names if name not in (ID, TEXT, LABEL)]
-    found = Scan(Tally(slices))
+    found = Scan(Tally(slices, task))
     suite = judge.suite("rows", rules)
     texts, ids = HashSpill(places.work / "texts"), HashSpill(places.work / "ids")
-    label_set = pa.array(labels, pa.string())
+    known = frozenset(labels)
     with (
         ShardWriter(places.good, schema, ROWS_PER_FILE) as good,
         ShardWriter(places.quarantine, schema.append(pa.field(REASON, pa.string())), ROWS_PER_FILE) as quarantine,
     ):
         for batch in read_batches(source, schema.names):
-            features = row_features(batch)
+            features = row_features(batch, task, known)
             outcomes = judge.judge(features.to_pandas(), suite)
             reasons: dict[int, list[str]] = {}
             for rule in rules:
@@ -100,13 +101,12 @@ def scan(
             why = [reasons[place] for place in sorted(reasons)]
             joined = pa.array(["; ".join(one) for one in why], pa.string())
             quarantine.write(bad.append_column(quarantine_field(), joined))
-            _note(found, bad, why, label_set)
+            _note(found, bad, why, task, known)
 
             kept = batch.filter(pa.array(passed))
             good.write(kept)
             found.tally.add(kept)
-            codes = pc.index_in(kept.column(LABEL), value_set=label_set).to_numpy(zero_copy_only=False)
-            texts.add(text_hashes(kept.column(TEXT).to_pylist()), codes.astype(np.uint32))
+            texts.add(text_hashes(kept.column(TEXT).to_pylist()), label_codes(kept.column(LABEL), task))
             ids.add(hashes(kept.column(ID).to_pylist()), np.zeros(kept.num_rows, dtype=np.uint32))
             characters = features.filter(pa.array(passed)).column(CHARACTERS).to_numpy()
             places_of = np.searchsorted(LENGTH_EDGES, characters, side="right")
@@ -124,7 +124,7 @@ def quarantine_field() -> pa.Field:
     return pa.field(REASON, pa.string())
 
 
-def _note(found: Scan, bad: pa.RecordBatch, why: list[list[str]], label_set: pa.Array) -> None:
+def _note(found: Scan, bad: pa.RecordBatch, why: list[list[str]], task: Task, known: Collection[str]) -> None:
     """Count the reasons and the unknown labels of the bad rows, and keep the first samples of each reason."""
     found.quarantined += bad.num_rows
     for place, names in enumerate(why):
@@ -133,11 +133,11 @@ def _note(found: Scan, bad: pa.RecordBatch, why: list[list[str]], label_set: pa.
             samples = found.samples.setdefault(name, [])
             if len(samples) < SAMPLES:
                 samples.append(Sample(*(_short(bad.column(column)[place].as_py()) for column in (ID, TEXT, LABEL))))
-    labels = bad.column(LABEL).drop_null()
-    for entry in labels.filter(pc.invert(pc.is_in(labels, value_set=label_set))).value_counts().to_pylist():
-        name = _short(entry["values"]) or ""
-        if name in found.foreign_labels or len(found.foreign_labels) < _MAX_FOREIGN_LABELS:
-            found.foreign_labels[name] += entry["counts"]
+    for entry in bad.column(LABEL).drop_null().value_counts().to_pylist():
+        for foreign in foreign_names(entry["values"], task, known):
+            name = _short(foreign) or ""
+            if name in found.foreign_labels or len(found.foreign_labels) < _MAX_FOREIGN_LABELS:
+                found.foreign_labels[name] += entry["counts"]
 
 
 def _short(value: str | None) -> str | None:

@@ -7,9 +7,10 @@ import difflib
 from lnmt.data.validation.rules import TableRule
 from lnmt.data.validation.scan import Scan
 from lnmt.params import ValidateParams
+from lnmt.types import Task
 
 
-def table_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
+def table_rules(scan: Scan, params: ValidateParams, task: Task) -> list[TableRule]:
     """The rules in the order in which a person should hear of them; those on shares of nothing are left out."""
     good = scan.tally.rows
     rules = [
@@ -28,7 +29,7 @@ def table_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
                 "quarantined share",
                 "quarantined_share",
                 scan.quarantined / scan.rows,
-                fix=_quarantine_fix(scan, params),
+                fix=_quarantine_fix(scan, params, task),
                 at_most=params.max_quarantined_share,
                 share=True,
                 headline="" if good else "every row was quarantined",
@@ -43,15 +44,28 @@ def table_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
             at_least=params.min_rows,
         )
     )
-    return rules + (_good_row_rules(scan, params) if good else [])
+    return rules + ([*_label_rules(scan, params, task), *_good_row_rules(scan, params)] if good else [])
 
 
-def _good_row_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
-    good, counts = scan.tally.rows, scan.tally.labels
-    present = [label for label in params.labels if counts[label]]
-    balance = "add rows of the rare labels, or change validate.min_label_share and max_label_share in params.yaml"
-    rules = [
-        TableRule(
+def _label_rules(scan: Scan, params: ValidateParams, task: Task) -> list[TableRule]:
+    """Rules on how the labels are spread; a row counts for every label that it has."""
+    if task == "text-generation":
+        return []
+    if task == "text-regression":
+        numbers = scan.tally.numbers
+        rule = TableRule(
+            "different numbers",
+            "numbers",
+            numbers.different,
+            fix="a regression needs numbers that differ: check ingest.sources columns.label in params.yaml",
+            at_least=2,
+            headline=f"every row that passed is labelled {numbers.minimum:g}",
+        )
+        return [rule]
+    names = params.labels or []
+    present = [name for name in names if scan.tally.labels[name]]
+    if task == "text-classification":
+        rule = TableRule(
             "different labels",
             "labels",
             len(present),
@@ -59,20 +73,47 @@ def _good_row_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
             at_least=2,
             headline=f"every row that passed is labelled {present[0]!r}",
         )
-    ]
-    rules += [
+    elif task == "multi-label-classification":
+        rule = TableRule(
+            "different labels",
+            "labels",
+            len(present),
+            fix="check ingest.sources columns.label in params.yaml",
+            at_least=1,
+            headline="no row that passed has a label",
+        )
+    else:
+        rule = TableRule(
+            "different tags",
+            "tags",
+            len(present),
+            fix="a model of tags needs two: check ingest.sources columns.label in params.yaml",
+            at_least=2,
+            headline=f"every word that passed has the tag {', '.join(present)!r}",
+        )
+    return [rule, *_share_rules(scan, params, names, tags=task == "token-classification")]
+
+
+def _share_rules(scan: Scan, params: ValidateParams, names: list[str], *, tags: bool) -> list[TableRule]:
+    """The share of the rows that have each label; of a tag there may be one in every row, as of O there mostly is."""
+    what, limits = ("rows with tag", "min_label_share") if tags else ("label", "min_label_share and max_label_share")
+    return [
         TableRule(
-            f"share of label {label}",
+            f"share of {what} {name}",
             f"label_share_{place}",
-            counts[label] / good,
-            fix=balance,
+            scan.tally.labels[name] / scan.tally.rows,
+            fix=f"add rows of the rare labels, or change validate.{limits} in params.yaml",
             at_least=params.min_label_share,
-            at_most=params.max_label_share,
+            at_most=None if tags else params.max_label_share,
             share=True,
         )
-        for place, label in enumerate(params.labels)
+        for place, name in enumerate(names)
     ]
-    rules.append(
+
+
+def _good_row_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
+    good = scan.tally.rows
+    rules = [
         TableRule(
             "duplicate share",
             "duplicate_share",
@@ -81,17 +122,15 @@ def _good_row_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
             "(process keeps the first of each)",
             at_most=params.max_duplicate_share,
             share=True,
-        )
-    )
-    rules.append(
+        ),
         TableRule(
             "repeated ids",
             "repeated_ids",
             scan.repeated_ids,
             fix="name a column of unique values in ingest.sources columns.id, or null to number the rows",
             at_most=0,
-        )
-    )
+        ),
+    ]
     looked_at = scan.scripts.total()
     if looked_at:
         script, most = scan.scripts.most_common(1)[0]
@@ -109,7 +148,7 @@ def _good_row_rules(scan: Scan, params: ValidateParams) -> list[TableRule]:
     return rules
 
 
-def _quarantine_fix(scan: Scan, params: ValidateParams) -> str:
+def _quarantine_fix(scan: Scan, params: ValidateParams, task: Task) -> str:
     reasons = ", ".join(f"{name} ({rows:,} rows)" for name, rows in scan.reasons.most_common(3))
     fix = f"look at data/quarantine: {reasons}" if reasons else "raise validate.max_quarantined_share"
     if scan.foreign_labels:
@@ -117,8 +156,9 @@ def _quarantine_fix(scan: Scan, params: ValidateParams) -> str:
         near = [
             f"{label!r} for {close[0]!r}"
             for label, _ in scan.foreign_labels.most_common(5)
-            if (close := difflib.get_close_matches(label, params.labels, n=1, cutoff=0.6))
+            if (close := difflib.get_close_matches(label, params.labels or (), n=1, cutoff=0.6))
         ]
-        fix += f"; labels found that validate.labels lacks: {found}"
+        lacking = "are no numbers" if task == "text-regression" else "validate.labels lacks"
+        fix += f"; labels found that {lacking}: {found}"
         fix += f"; perhaps {', '.join(near)}" if near else ""
     return f"{fix}; mend the source or the rule in params.yaml: validate"

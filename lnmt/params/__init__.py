@@ -1,0 +1,58 @@
+"""`params.yaml` as types: frozen, nothing unknown allowed, no default in code.
+
+The file that ships with LNMT is the one home of the defaults; `lnmt init` copies it.
+"""
+
+from __future__ import annotations
+
+from lnmt.params.data import ProcessParams, SplitShares, ValidateParams
+from lnmt.params.ingest import (
+    Bin,
+    Columns,
+    Csv,
+    DatabaseSource,
+    FileItem,
+    FilesSource,
+    HttpSource,
+    HubDataSource,
+    IngestParams,
+    Source,
+)
+from lnmt.params.judge import EvaluateParams, Gate, OptimizeParams
+from lnmt.params.live import MonitorParams, ReleaseParams
+from lnmt.params.load import Params, load_params, parse_params
+from lnmt.params.section import Plugin, Section
+from lnmt.params.train import LoraParams, TrainParams
+from lnmt.params.tune import Choices, Range, TuneParams, WholeRange
+
+__all__ = [
+    "Bin",
+    "Choices",
+    "Columns",
+    "Csv",
+    "DatabaseSource",
+    "EvaluateParams",
+    "FileItem",
+    "FilesSource",
+    "Gate",
+    "HttpSource",
+    "HubDataSource",
+    "IngestParams",
+    "LoraParams",
+    "MonitorParams",
+    "OptimizeParams",
+    "Params",
+    "Plugin",
+    "ProcessParams",
+    "Range",
+    "ReleaseParams",
+    "Section",
+    "Source",
+    "SplitShares",
+    "TrainParams",
+    "TuneParams",
+    "ValidateParams",
+    "WholeRange",
+    "load_params",
+    "parse_params",
+]
