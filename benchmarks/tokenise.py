@@ -1,4 +1,4 @@
-"""A million sentences tokenised and sharded, LNMT beside `datasets.map`, in turns: `python -m benchmarks.tokenise`.
+"""A million sentences tokenised and sharded, LNMT beside `datasets.map`, in turns: `python benchmarks/tokenise.py`.
 
 The sentences are those of data/processed (where there is none, the stages up to `process` make it in a temporary
 project from ./params.yaml), cut in two and joined anew until there are enough. Joining alone would bring no new
@@ -22,6 +22,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,6 +42,7 @@ from lnmt.hub import fetch, find_model
 from lnmt.params import load_params
 from lnmt.progress import Progress
 from lnmt.settings import Settings
+from lnmt.stages import run_stage
 from lnmt.text.tokenizer import Tokenizer
 from lnmt.types import TEXT
 
@@ -101,8 +103,6 @@ def measure(work: Path, rows: int, rounds: int) -> dict[str, Any]:
 
 def prepare(work: Path) -> tuple[Path, Path, int]:
     """This directory's data/processed, the tokenizer.json of its encoder, and the tokens of a row."""
-    from benchmarks.training import process
-
     settings = Settings(project=Path.cwd())
     params = load_params(settings.project / "params.yaml")
     processed = settings.project / "data/processed"
@@ -121,9 +121,21 @@ def prepare(work: Path) -> tuple[Path, Path, int]:
     return processed, encoder / "tokenizer.json", params.train.max_tokens
 
 
+def process(settings: Settings, project: Path) -> Path:
+    """data/processed of a copy of the project that holds its params.yaml and incoming files alone."""
+    project.mkdir(parents=True)
+    shutil.copyfile(settings.project / "params.yaml", project / "params.yaml")
+    if (settings.project / "data/incoming").is_dir():
+        shutil.copytree(settings.project / "data/incoming", project / "data/incoming")
+    for name in ("ingest", "validate", "process"):
+        run_stage(name, Settings(project=project, state=project / ".lnmt", cache=settings.cache))
+    return project / "data/processed"
+
+
 def make_sentences(found: Sequence[str], target: Path, rows: int) -> dict[str, Any]:
     """Write a table of `rows` sentences; what they are like."""
     random = np.random.default_rng(0)
+    found = [found[place] for place in random.permutation(len(found))]  # of all domains in both halves
     halves = [split_words(text) for text in found]
     words = [word for text in found for word in text.split(" ")]
     vocabulary = sorted(set(words))
@@ -166,7 +178,7 @@ def spawn(work: Path, table: str, name: str, options: dict[str, Any]) -> dict[st
         threads = "true" if name == "datasets" and options["processes"] == 1 else "false"
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": threads, "HF_HUB_OFFLINE": "1", "HF_HOME": out}
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.tokenise", "--run", json.dumps(task)],
+            [sys.executable, __file__, "--run", json.dumps(task)],
             stdout=subprocess.PIPE,
             env=environment,
             text=True,

@@ -97,7 +97,10 @@ class ModelHub:
         return {"name": reference, "path": path, "family": config.get("model_type"), **sizes}
 
     def _is_ours(self, ref: str) -> bool:
-        return DIGEST.fullmatch(ref) is not None or ref in registered(self._settings)
+        if DIGEST.fullmatch(ref):
+            return True
+        # Asking the registry takes seconds where MLflow is used: references need not.
+        return not set(ref) & set(":/") and ref in registered(self._settings)
 
     def _promised(self, reference: str) -> str | None:
         """The digest that a reference was fetched with, or is shipped with; None where none was asked for."""

@@ -25,7 +25,7 @@ class DataLoader:
 
     `tokenizer`: a `lnmt.Model`, or the path of a tokenizer.json; None: that of the shipped encoder. Epochs differ in
     their order, which is a function of `seed` and the epoch alone; without `shuffle` rows come sorted by length.
-    `num_workers` processes make batches, `prefetch_factor` ahead each (0: a thread does); `pin_memory` puts them where
+    `num_workers` processes make batches, `prefetch_factor` ahead each (0: the caller); `pin_memory` puts them where
     a GPU reads without waiting; `persistent_workers` live until `close`, others for one epoch.
 
     >>> data = Dataset.from_csv("reviews.csv", text="review", label="mood")

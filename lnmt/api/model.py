@@ -45,6 +45,13 @@ class Model:
         self._mode: str | None = None  # of torch.compile
         self._predictor: Predictor | None = None
         is_bundle = (Path(name) / "bundle.json").is_file()
+        if is_bundle and (encoder or digest or options):
+            raise LnmtError(
+                "a trained model takes no options",
+                where=f"lnmt.Model({self.name!r})",
+                value=", ".join([*(["encoder"] if encoder else []), *(["digest"] if digest else []), *options]),
+                fix="leave them out, or name an architecture or a pretrained model",
+            )
         self.source = None if is_bundle else parse_name(self.name, encoder, digest, options)
         if is_bundle:
             self.take(Bundle.open(Path(name)))

@@ -6,7 +6,7 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,9 @@ from lnmt.cli.output import AsJson, Project, show, table
 
 if TYPE_CHECKING:
     from lnmt.init.edits import Edit
+    from lnmt.init.labels import Look
+    from lnmt.params import FilesSource
+    from lnmt.types import Task
 
 
 class Profile(StrEnum):
@@ -30,6 +33,9 @@ def init(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Its column of texts.")] = None,
     label: Annotated[str | None, typer.Option(help="Its column of labels.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is learnt; default what the labels tell: docs/how-to/own-data.md.")
+    ] = None,
     slices: Annotated[
         list[str] | None, typer.Option("--slice", help="A column to report on separately; may be given again.")
     ] = None,
@@ -52,10 +58,11 @@ def init(
     ask = not yes and sys.stdin.isatty()
     if data is None and profile is None:
         data = Path(_ask("CSV, JSONL or Parquet file with texts and labels", None, "--data", ask=ask))
+    wanted = _task(task, data)
     edit = Edit()
-    labels: dict[str, int] = {}
+    look = None
     if data is not None:
-        labels = _own_data(edit, directory, data, text, label, slices or [], name, encoding, ask=ask)
+        look = _own_data(edit, directory, data, text, label, wanted, slices or [], name, encoding, ask=ask)
     if profile is Profile.tiny:
         make_tiny(edit)
     if store_text is None:
@@ -63,16 +70,65 @@ def init(
     written = write_project(directory, edit, data, store_text=store_text)
     lines = [
         f"project {edit.content['name']!r} is in {written.project}",
-        *(table(["label", "rows"], labels.items()) if labels else []),
-        "" if written.git else "git was not found: lineage will name no commit",
+        *(_seen(look, guessed=task is None) if look else []),
+        *([] if written.git else ["git was not found: lineage will name no commit"]),
         "next:",
         f"  cd {directory}",
         "  lnmt run            # data to an engine that may ship",
-        "  lnmt register && lnmt release",
-        "  lnmt serve          # then POST /predict",
+        *_after_run(edit.content["task"]),
     ]
-    value = {"project": written.project, "name": edit.content["name"], "labels": labels, "commit": written.commit}
-    show(value, [line for line in lines if line], as_json=as_json)
+    value = {
+        "project": written.project,
+        "name": edit.content["name"],
+        "task": edit.content["task"],
+        "labels": look.labels if look else {},
+        "commit": written.commit,
+    }
+    show(value, lines, as_json=as_json)
+
+
+def _task(asked: str | None, data: Path | None) -> Task | None:
+    """What --task says. Raises UnknownName, and LnmtError beside a shipped profile, which has its own."""
+    from typing import get_args
+
+    from lnmt.errors import LnmtError, UnknownName
+    from lnmt.types import Task
+
+    if asked is None:
+        return None
+    if data is None:
+        raise LnmtError("a shipped data set has its own task", where="--task", value=asked, fix="give --data too")
+    if asked not in get_args(Task):
+        raise UnknownName("task", asked, get_args(Task), where="--task")
+    return cast("Task", asked)
+
+
+def _seen(look: Look, *, guessed: bool) -> list[str]:
+    """What the file was taken for, for people."""
+    from lnmt.init.tasks import CAUSAL_MODEL
+
+    lines = [f"task {look.task}" + ("; another one: --task" if guessed else "")]
+    if look.labels:
+        lines += table(["label", "rows"], look.labels.items())
+    if look.numbers:
+        figures = {name: f"{value:.4g}" for name, value in look.numbers.items()}
+        lines.append("labels from {minimum} to {maximum}, mean {mean}, deviation {deviation}".format(**figures))
+    if look.unlabelled:
+        lines.append(f"{look.unlabelled:,} of {look.rows:,} rows have no label: they go to quarantine")
+    if look.task == "text-generation":
+        lines.append(f"{look.rows:,} texts; {CAUSAL_MODEL} learns them: params.yaml: train.encoder")
+    return lines
+
+
+def _after_run(task: str) -> list[str]:
+    from lnmt.bundles.served import SERVED
+
+    if task in SERVED:
+        return ["  lnmt register && lnmt release", "  lnmt serve          # then POST /predict"]
+    return [
+        "  lnmt predict FILE --out answers.parquet",
+        "  lnmt register       # the service does not answer this task",
+    ]
 
 
 def _own_data(
@@ -81,48 +137,70 @@ def _own_data(
     data: Path,
     text: str | None,
     label: str | None,
+    task: Task | None,
     slices: list[str],
     name: str | None,
     encoding: str,
     *,
     ask: bool,
-) -> dict[str, int]:
-    """Edit the parameters for the file; returns its labels."""
+) -> Look:
+    """Edit the parameters for the file; returns what it holds."""
+    from lnmt.errors import LnmtError
     from lnmt.init.edits import for_data
-    from lnmt.init.look import LABEL_NAMES, TEXT_NAMES, choose_column, file_columns, read_labels, source_of
+    from lnmt.init.labels import read_labels
+    from lnmt.init.look import LABEL_NAMES, TEXT_NAMES, choose_column, file_columns, source_of
     from lnmt.init.project import SOURCE
 
     names, csv_options = file_columns(data, encoding)
     text = _column("text", text, names, TEXT_NAMES, ask=ask)
-    label = _column("label", label, names, LABEL_NAMES, ask=ask)
+    if task != "text-generation":
+        label = _column("label", label, names, LABEL_NAMES, ask=ask, or_else="--task text-generation, which has none")
+    elif label is not None:
+        raise LnmtError("text-generation has no labels", where="--label", value=label, fix="leave --label out")
     for one in slices:
         choose_column("slice", one, names, ())
     identity = "id" if "id" in names and "id" not in (text, label) else None
-    looked = read_labels(data, source_of(data.name, text, label, identity, csv_options, encoding))
+    source = source_of(data.name, text, label, identity, csv_options, encoding)
+    task = task or _guess(data, source, ask=ask)
+    look = read_labels(data, source, task, edit.content["validate"]["max_quarantined_share"])
     chosen = name or re.sub(r"[^a-z0-9_-]+", "-", directory.absolute().name.lower()).strip("-_") or "model"
-    source = source_of(f"{SOURCE}/{data.name}", text, label, identity, csv_options, encoding)
-    for_data(edit, chosen, source, list(looked.labels), slices, looked.rows)
-    return looked.labels
+    inside = source_of(f"{SOURCE}/{data.name}", text, label, identity, csv_options, encoding)
+    for_data(edit, chosen, inside, look, slices)
+    return look
 
 
-def _column(kind: str, asked: str | None, names: list[str], usual: tuple[str, ...], *, ask: bool) -> str:
+def _guess(data: Path, source: FilesSource, *, ask: bool) -> Task:
+    """The task that the labels tell, and a person agrees with."""
+    from lnmt.init.labels import guess_task
+
+    task = guess_task(data, source)
+    usual: Task = "text-classification"
+    if not ask or task == usual or typer.confirm(f"The labels look like those of {task}: is it?", default=True):
+        return task
+    return usual
+
+
+def _column(
+    kind: str, asked: str | None, names: list[str], usual: tuple[str, ...], *, ask: bool, or_else: str = ""
+) -> str:
     from lnmt.init.look import choose_column
 
     guess = choose_column(kind, asked, names, usual)
     if guess is not None and (asked is not None or not ask):
         return guess
-    answer = _ask(f"Column of {kind}s ({', '.join(names)})", guess, f"--{kind}", ask=ask)
+    answer = _ask(f"Column of {kind}s ({', '.join(names)})", guess, f"--{kind}", ask=ask, or_else=or_else)
     chosen = choose_column(kind, answer, names, usual)
     assert chosen is not None, "an asked column is there, or raises"
     return chosen
 
 
-def _ask(question: str, guess: str | None, flag: str, *, ask: bool) -> str:
+def _ask(question: str, guess: str | None, flag: str, *, ask: bool, or_else: str = "") -> str:
     if ask:
         return str(typer.prompt(question, default=guess))
     from lnmt.errors import LnmtError
 
-    raise LnmtError(f"not told: {question}", where=flag, fix=f"give {flag}, or run in a terminal to be asked")
+    ways = [f"give {flag}", *([or_else] if or_else else []), "or run in a terminal to be asked"]
+    raise LnmtError(f"not told: {question}", where=flag, fix=", ".join(ways))
 
 
 def doctor(project: Project = None, as_json: AsJson = False) -> None:

@@ -121,13 +121,11 @@ def load_examples(
     Raises UnknownName for a label outside `labels`; LnmtError for a row without label, text or tokens, or with a wrong
     number of tags; both name the row. Files that are damaged are made again, with a note.
     """
-    import tokenizers
-
     made_from = {
         "format": FORMAT,
         "split": directory_digest(directory),
         "tokenizer": tokenizer.digest,
-        "tokenizers": tokenizers.__version__,
+        "tokenizers": tokenizer.library,
         "max_tokens": tokenizer.max_tokens,
         "task": task,
         "labels": list(labels),

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
+from lnmt.init.labels import Look
+from lnmt.init.tasks import CAUSAL_MODEL, STARTS
 from lnmt.params import FilesSource, Params, parse_params
+from lnmt.training.metrics.names import default_metric
 
 Profile = Literal["demo", "tiny"]
 
@@ -57,23 +60,44 @@ def _null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def for_data(
-    edit: Edit, name: str, source: FilesSource, labels: Sequence[str], slices: Sequence[str], rows: int
-) -> None:
-    """One local file of another task: nothing that belongs to the demo's data stays."""
-    content = edit.content
+def for_data(edit: Edit, name: str, source: FilesSource, look: Look, slices: Sequence[str]) -> None:
+    """One local file, for the task of `look`: nothing that belongs to the demo's data stays."""
+    content, start = edit.content, STARTS[look.task]
     content["name"] = name
+    content["task"] = look.task
     content["ingest"]["sources"] = [source.model_dump(mode="json")]
     content["ingest"]["slices"] = list(slices)
-    content["validate"]["labels"] = list(labels)
-    content["validate"]["min_rows"] = max(1, min(content["validate"]["min_rows"], rows // 2))
+    content["validate"]["labels"] = list(look.labels) or None
+    content["validate"]["min_rows"] = max(1, min(content["validate"]["min_rows"], look.rows // 2))
     content["process"]["holdout"] = {}
-    content["evaluate"]["baselines"] = ["majority", "tfidf"]
-    content["evaluate"]["slices"] = [*slices, "length", "label"]
-    content["gate"] = [
-        {"metric": "macro_f1", "above": "majority", "by": 0.05},
-        {"metric": "macro_f1", "above": "tfidf", "by": 0.0},
-    ]
+    for key in [key for key in content["train"]["model"] if key not in start.model]:
+        del content["train"]["model"][key]
+    content["train"]["model"].update(start.model)
+    content["train"]["metric"] = default_metric(look.task)
+    content["evaluate"]["baselines"] = list(start.baselines)
+    content["evaluate"]["slices"] = [*slices, *start.slices]
+    content["gate"] = [dict(gate) for gate in start.gates]
+    _for_task(content, look)
+
+
+def _for_task(content: Any, look: Look) -> None:
+    """Numbers of the shipped file that would be wrong for such labels."""
+    if look.task in ("multi-label-classification", "token-classification"):
+        rarest = min(look.labels.values()) / look.rows  # labels and tags of few rows are usual here
+        content["validate"]["min_label_share"] = min(content["validate"]["min_label_share"], _rounded(rarest / 2))
+    if look.task == "text-regression":
+        loss = content["optimize"]["max_metric_loss"]  # of a metric in 0…1; here it is in the unit of the numbers
+        content["optimize"]["max_metric_loss"] = min(1.0, _rounded(loss * look.numbers["deviation"]))
+    if look.task == "text-generation":
+        content["validate"]["max_characters"] = 1_000_000  # documents, which are cut into blocks
+        content["train"]["encoder"] = CAUSAL_MODEL
+        content["train"]["digest"] = None
+        content["train"].yaml_add_eol_comment("a causal language model; or local:PATH", "encoder")
+        del content["tune"]["space"]["model.dropout"]  # it has shares of its own
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.1g}")
 
 
 def make_tiny(edit: Edit) -> None:
@@ -83,7 +107,7 @@ def make_tiny(edit: Edit) -> None:
     content["validate"].update(min_rows=50, max_duplicate_share=0.5, max_quarantined_share=0.2)
     content["train"].update(max_tokens=32, max_steps=8, batch_size=16, evaluations_per_epoch=1, precision="fp32")
     content["evaluate"].update(bootstrap_samples=50, min_slice_rows=5)
-    content["gate"] = [{"metric": "macro_f1", "at_least": 0.0}]
+    content["gate"] = [{"metric": default_metric(content["task"]), "at_least": 0.0}]
     content["optimize"].update(
         precisions=["fp32"], max_flip_share=0.2, max_metric_loss=0.2, batch_sizes=[1], rounds=3, warmup_rounds=1,
         bootstrap_samples=50,

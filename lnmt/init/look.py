@@ -1,11 +1,9 @@
-"""What is in a data file: its columns, and what a label column holds. Read the way `ingest` will read it."""
+"""What is in a data file: its columns, and how it is written. Read the way `ingest` will read it."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,18 +12,8 @@ from lnmt.errors import LnmtError, UnknownName
 from lnmt.params import Columns, Csv, FileItem, FilesSource
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "message", "comment", "body", "tweet", "document", "utterance")
-LABEL_NAMES = ("label", "labels", "class", "category", "sentiment", "intent", "target", "topic", "tag", "y")
+LABEL_NAMES = ("label", "labels", "class", "category", "sentiment", "intent", "target", "topic", "tag", "tags", "y")
 DELIMITERS = ",\t;|"
-MAX_LABELS = 200
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a file holds."""
-
-    rows: int
-    labels: dict[str, int]  # label → rows, in alphabetical order
-    unlabelled: int
 
 
 def file_columns(path: Path, encoding: str) -> tuple[list[str], Csv | None]:
@@ -82,37 +70,10 @@ def choose_column(kind: str, asked: str | None, names: Sequence[str], usual: Ite
     return next((by_name[name] for name in usual if name in by_name), None)
 
 
-def read_labels(path: Path, source: FilesSource) -> Look:
-    """Count the labels, in bounded memory. Raises LnmtError where the column holds no classes."""
-    from lnmt.data.sources.canonical import canonical_batches
-    from lnmt.data.sources.source import Context, open_source
-    from lnmt.progress import Progress
-    from lnmt.types import LABEL
-
-    counts: Counter[str | None] = Counter()
-    with TemporaryDirectory() as work:
-        context = Context(
-            root=path.parent, cache=Path(work), work=Path(work), offline=True, progress=Progress(show=False)
-        )
-        for part in open_source(source.kind, source, [], context).parts():
-            for batch in canonical_batches(part, part.prefix, None, [], None):
-                counts.update(batch.column(LABEL).to_pylist())
-                if len(counts) > MAX_LABELS:
-                    raise _no_classes(path, str(source.columns.label), [label for label in counts if label is not None])
-    unlabelled = counts.pop(None, 0)
-    labels = {label: counts[label] for label in sorted(label for label in counts if label is not None)}
-    if len(labels) < 2:
-        raise LnmtError(
-            "a classifier needs at least two labels",
-            where=f"{path}, column {source.columns.label!r}",
-            value=", ".join(labels) or "no label at all",
-            fix="name another label column, or add rows of another label",
-        )
-    return Look(sum(counts.values()) + unlabelled, labels, unlabelled)
-
-
-def source_of(path: str, text: str, label: str, identity: str | None, csv_options: Csv | None, enc: str) -> FilesSource:
-    """The entry of `ingest.sources` for one file of the project."""
+def source_of(
+    path: str, text: str, label: str | None, identity: str | None, csv_options: Csv | None, encoding: str
+) -> FilesSource:
+    """The entry of `ingest.sources` for one file of the project; `label` is None for text-generation."""
     return FilesSource(
         kind="files",
         base=None,
@@ -120,17 +81,8 @@ def source_of(path: str, text: str, label: str, identity: str | None, csv_option
         archive=None,
         files=[FileItem(path=path, set={})],
         format="auto",
-        encoding=enc,
+        encoding=encoding,
         csv=csv_options,
         columns=Columns(text=text, label=label, id=identity),
         bins=None,
-    )
-
-
-def _no_classes(path: Path, column: str, labels: list[str]) -> LnmtError:
-    return LnmtError(
-        f"more than {MAX_LABELS} different labels: these are no classes",
-        where=f"{path}, column {column!r}",
-        value=", ".join(labels[:5]) + ", …",
-        fix="name another label column; for a number, set `bins` in params.yaml as the demo's file does",
     )

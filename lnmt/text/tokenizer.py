@@ -43,6 +43,13 @@ class Tokenizer:
         return sha256_file(self.path)
 
     @property
+    def library(self) -> str:
+        """Version of the library, which too decides what the tokens are."""
+        import tokenizers
+
+        return str(tokenizers.__version__)
+
+    @property
     def vocabulary(self) -> int:
         """V, the number of tokens: ids are below it."""
         return int(self.rust.get_vocab_size(with_added_tokens=True))

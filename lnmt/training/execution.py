@@ -66,6 +66,7 @@ class Execution:
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         decay = options.ema_decay
         self._averages = None if decay is None else WeightAverages(self._learning, decay)
+        self.between_batches: Callable[[], None] = lambda: None  # of an evaluation; gives it up by an error
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """The mean loss of a batch, in the chosen arithmetic."""
@@ -108,6 +109,7 @@ class Execution:
         """
 
         def run(batch: TrainingBatch) -> Outputs:
+            self.between_batches()
             with torch.no_grad(), arithmetic(self._precision, self.device):
                 found = self.model.validation_step(batch.to(self.device))
                 logits, pooled = check_outputs(self.model, found, batch.inputs, self.model.task)

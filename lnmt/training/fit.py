@@ -118,9 +118,14 @@ def fit(
         **{plugin.name: _callback(plugin) for plugin in options.callbacks},
         **(callbacks or {}),
     }
+    arithmetic = {
+        "precision": precision.precision,
+        "compiled": compiling.compiled,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
     checkpoints = Checkpoints(
         work / "checkpoints",
-        fingerprint(options, data, plugins),
+        fingerprint(options, data, plugins, arithmetic),
         keep=options.keep_checkpoints,
         note=progress.note,
     )
@@ -142,6 +147,7 @@ def fit(
         work=work,
         logs=logs,
         callbacks=own,
+        strict=strict,
     )
     state = loop.run()
     assert state.best_step is not None, "a run that ends was evaluated"
@@ -250,8 +256,13 @@ def check_rows(data: TrainingData) -> None:
                 )
 
 
-def fingerprint(options: TrainParams, data: TrainingData, plugins: Sequence[str]) -> dict[str, Any]:
-    """What must be the same for a cut run to go on to the weights it was on the way to."""
+def fingerprint(
+    options: TrainParams, data: TrainingData, plugins: Sequence[str], arithmetic: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What must be the same for a cut run to go on to the weights it was on the way to.
+
+    `arithmetic`: what was chosen for this machine.
+    """
     package = Path(lnmt.__file__).parent
     code = [path for folder in ("training", "models", "text", "data") for path in (package / folder).rglob("*.py")]
     loaded = [getattr(sys.modules.get(name), "__file__", None) for name in plugins]
@@ -266,6 +277,7 @@ def fingerprint(options: TrainParams, data: TrainingData, plugins: Sequence[str]
         "encoder": _encoder_digest(data.encoder),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        **arithmetic,
     }
 
 

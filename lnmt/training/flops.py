@@ -30,7 +30,7 @@ def flops_per_token(execution: Execution, batch: TrainingBatch) -> float:
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
         execution.backward(execution.loss(batch))
     execution.discard()
-    return counter.get_total_flops() / batch.input_ids.numel()
+    return float(counter.get_total_flops()) / batch.input_ids.numel()
 
 
 def peak_flops(precision: Precision, device: torch.device, kept: Path) -> float:

@@ -26,7 +26,7 @@ from lnmt.training.checkpoint import Checkpoints
 from lnmt.training.execution import Execution, Stateful
 from lnmt.training.feed import Feed
 from lnmt.training.guard import LossGuard
-from lnmt.training.interrupt import Interrupts
+from lnmt.training.interrupt import Interrupted, Interrupts
 from lnmt.training.memory import is_out_of_memory, longest_rows, too_large
 from lnmt.training.metrics import higher_is_better
 from lnmt.training.plan import Plan, StepOrder
@@ -50,6 +50,7 @@ class Loop:
     work: Path
     logs: Path
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
+    strict: bool = False  # checkpoints of another run are an error
 
     def run(self) -> TrainState:
         """Train to the end, going on from the newest checkpoint; the best weights are then those of the checkpoint
@@ -66,7 +67,7 @@ class Loop:
             for name, callback in self.callbacks.items()
             if type(callback).state_dict is not Callback.state_dict  # without state it may come and go
         }
-        state = self.checkpoints.resume(parts) or TrainState()
+        state = self.checkpoints.resume(parts, strict=self.strict) or TrainState()
         if state.step:
             self.progress.note(f"goes on from step {state.step} of {plan.steps}", step=state.step)
         run = Run(self.options, plan, state, self.execution, self.progress, self.work, self.logs, self._stop_of(state))
@@ -89,7 +90,9 @@ class Loop:
             self.progress.bar("train", order.rows(), "samples") as bar,
         ):
             bar.advance(state.samples)
+            self.execution.between_batches = interrupts.check
             batches = feed.batches(order.remaining(state.step))
+            saved = self._settle(run, parts, interrupts, saved)  # an evaluation that a signal cut short
             while state.step < plan.steps and not state.stopped:
                 self._call("before_step", run)
                 waited = feed.waited_s
@@ -105,16 +108,24 @@ class Loop:
                 self._advance(bar, step)
                 for callback in self.callbacks.values():
                     callback.after_step(run, step)
-                evaluated = plan.evaluates_after(state.step) or state.stopped
-                if evaluated:
-                    self._evaluate(run)
-                if evaluated or interrupts.asked or time.monotonic() - saved > self.options.checkpoint_s:
-                    path = self.checkpoints.save(state, parts)
-                    for callback in self.callbacks.values():
-                        callback.after_save(run, path)
-                    saved = time.monotonic()
-                if interrupts.asked:
-                    interrupts.stop()
+                saved = self._settle(run, parts, interrupts, saved)
+
+    def _settle(self, run: Run, parts: Mapping[str, Stateful], interrupts: Interrupts, saved: float) -> float:
+        """Evaluate and save where it is time to, end the run where a signal asked; returns when it last saved."""
+        evaluated = self._is_due(run) and self._evaluate(run)
+        if evaluated or interrupts.asked or time.monotonic() - saved > self.options.checkpoint_s:
+            path = self.checkpoints.save(run.state, parts)
+            for callback in self.callbacks.values():
+                callback.after_save(run, path)
+            saved = time.monotonic()
+        if interrupts.asked:
+            interrupts.stop()
+        return saved
+
+    def _is_due(self, run: Run) -> bool:
+        state = run.state
+        last = state.validation[-1]["step"] if state.validation else 0
+        return state.step > last and (run.plan.evaluates_after(state.step) or state.stopped)
 
     def _step(
         self,
@@ -161,9 +172,13 @@ class Loop:
             step.rows, loss=step.loss, lr=step.lr, rate=rate, tokens_per_s=step.tokens / max(step.seconds, 1e-9)
         )
 
-    def _evaluate(self, run: Run) -> None:
+    def _evaluate(self, run: Run) -> bool:
+        """Whether it came to its end: one that a signal cuts short is made anew when the run goes on."""
         state, metric = run.state, self.options.metric
-        found = self.validate(self.execution)
+        try:
+            found = self.validate(self.execution)
+        except Interrupted:
+            return False
         if not math.isfinite(found["loss"]):
             raise LnmtError(
                 f"the validation loss is {found['loss']}",
@@ -183,6 +198,7 @@ class Loop:
         self.progress.note(f"step {state.step}: validation {metric} {found[metric]:.4f}, loss {found['loss']:.4f}")
         for callback in self.callbacks.values():
             callback.after_evaluation(run, found)
+        return True
 
     def _call(self, hook: str, run: Run) -> None:
         for callback in self.callbacks.values():

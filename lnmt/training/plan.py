@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +44,9 @@ class StepOrder:
         self._plan = plan
         self._options = options
         self._epoch = -1
-        self._batches: list[NDArray[np.int64]] = []
+        self._batches: Sequence[NDArray[np.int64]] = []
 
-    def batches(self, step: int) -> list[NDArray[np.int64]]:
+    def batches(self, step: int) -> Sequence[NDArray[np.int64]]:
         """The row places of each batch of step `step`, from 0."""
         epoch, place = divmod(step, self._plan.steps_per_epoch)
         if epoch != self._epoch:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,12 @@ def test_an_architecture_takes_the_shipped_encoder(here: Path) -> None:
         Model("causal_lm").generate(["a"])
 
 
+def test_a_trained_model_takes_no_options(here: Path) -> None:
+    with pytest.raises(LnmtError, match="a trained model takes no options") as caught:
+        Model("models/mood", encoder="local:encoder", dropout=0.2)
+    assert caught.value.value == "encoder, dropout"
+
+
 def test_no_model_of_this_name_is_told(here: Path) -> None:
     with pytest.raises(UnknownName, match="unknown model 'mood'"):
         Model.load("mood")
@@ -162,7 +169,12 @@ def test_equal_texts_are_asked_once(here: Path, monkeypatch: pytest.MonkeyPatch)
     model = Model.load("models/mood")
     asked: list[list[str]] = []
     predict = model.predictor().predict
-    monkeypatch.setattr(model.predictor(), "predict", lambda texts, size: asked.append(texts) or predict(texts, size))
+
+    def note(texts: list[str], size: int) -> list[Any]:
+        asked.append(texts)
+        return predict(texts, size)
+
+    monkeypatch.setattr(model.predictor(), "predict", note)
     assert len(model.predict(TEXTS)) == 4
     assert asked == [["a good film", "an awful book", "the plot is bad"]]
 

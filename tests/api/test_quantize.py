@@ -43,7 +43,7 @@ def test_it_answers_almost_as_the_original_and_says_how_much(here: Path, method:
 )
 def test_what_cannot_be_done_is_told(here: Path, said: dict[str, str], message: str) -> None:
     with pytest.raises(LnmtError, match=message):
-        quantize(Model.load("models/mood"), **said)  # type: ignore[arg-type]
+        quantize(Model.load("models/mood"), **said)
 
 
 def test_an_untrained_model_and_an_unknown_method_are_told(here: Path) -> None:

@@ -161,7 +161,7 @@ def test_the_specifications_own_words_are_run(here: Path, plugin_tables: None) -
             super().__init__(parameters)
             self.lr = lr
 
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             with torch.no_grad():
                 for group in self.param_groups:
                     for parameter in group["params"]:
@@ -249,9 +249,8 @@ class Kill(Callback):
 
 data = lnmt.Dataset.from_csv("reviews.csv", text="review", label="mood")
 torch.set_num_threads(1)
-trainer = lnmt.Trainer("local:encoder", work="work", epochs=4, batch_size=8, precision="fp32", callbacks=[Kill()],
-                       max_tokens=32, patience=99)
-trainer.fit(data).save("model")
+options = {"epochs": 4, "batch_size": 8, "precision": "fp32", "max_tokens": 32, "patience": 99}
+lnmt.Trainer("local:encoder", work="work", callbacks=[Kill()], **options).fit(data).save("model")
 """
 
 
@@ -264,15 +263,15 @@ def test_a_killed_fit_goes_on_to_the_same_weights(here: Path) -> None:
             [sys.executable, "-c", SCRIPT, str(step)], env=environment, capture_output=True, text=True, check=False
         )
 
-    whole = run_script(10**6)
-    assert whole.returncode == 0, whole.stderr
-    expected = sha256_file(Bundle.open(here / "model").file("model.safetensors"))
-    assert not (here / "work/run").exists()
-    (here / "model").rename(here / "whole")
+    data = Dataset.from_csv("reviews.csv", text="review", label="mood")
+    said: dict[str, Any] = {"epochs": 4, "batch_size": 8, "precision": "fp32", "max_tokens": 32, "patience": 99}
+    whole = Trainer("local:encoder", work="whole", **said).fit(data)
+    assert not (here / "whole/run").exists()
     killed = run_script(10)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (here / "work/run/checkpoints").is_dir()
     again = run_script(10**6)
     assert again.returncode == 0, again.stderr
     assert "goes on from step" in again.stderr
-    assert sha256_file(Bundle.open(here / "model").file("model.safetensors")) == expected
+    weights = [bundle.file("model.safetensors") for bundle in (whole.trained, Bundle.open(here / "model"))]
+    assert len({sha256_file(path) for path in weights}) == 1

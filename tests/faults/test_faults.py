@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from lnmt.files import read_json
+from tests.faults.__main__ import MEMORY
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -92,17 +94,17 @@ def opened(directory, *, keep=2, notes=None):
 kills_in_saves.open_checkpoints = opened
 outcomes = [
     failing_calls.run(0.2, Path(sys.argv[1]) / "calls", 0, lambda: None, opened),
-    kills_in_saves.run(10, Path(sys.argv[1]) / "kills", 0, lambda: None),
+    kills_in_saves.run(5, Path(sys.argv[1]) / "kills", 0, lambda: None),
     power_cut.run(0, Path(sys.argv[1]) / "cuts", 0, lambda: None, opened),
 ]
 print(*(len(outcome.failures) for outcome in outcomes))
 """
 
 
-def test_careless_checkpoints_are_found_out(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CARELESS, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+def test_careless_checkpoints_are_found_out() -> None:
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        command = [sys.executable, "-c", CARELESS, directory]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     calls, kills, cuts = map(int, done.stdout.split())
     assert calls > 20

@@ -141,13 +141,14 @@ def test_a_cut_run_goes_on_to_the_same_weights(
 
 def test_other_code_parameters_data_or_encoder_are_another_run(tmp_path: Path) -> None:
     data, options = tiny_data(tmp_path), train_params()
-    first = fingerprint(options, data, [])
-    assert first == fingerprint(options, data, [])
-    assert first != fingerprint(options, data, ["tests.training.training_kit"])
-    assert first != fingerprint(train_params(seed=8), data, [])
-    assert first != fingerprint(options, replace(data, train=data.validation), [])
+    first = fingerprint(options, data, [], {})
+    assert first == fingerprint(options, data, [], {})
+    assert first != fingerprint(options, data, ["tests.training.training_kit"], {})
+    assert first != fingerprint(train_params(seed=8), data, [], {})
+    assert first != fingerprint(options, replace(data, train=data.validation), [], {})
+    assert first != fingerprint(options, data, [], {"precision": "bf16"})
     (data.encoder / "model.safetensors").write_bytes(b"other")
-    assert first != fingerprint(options, data, [])
+    assert first != fingerprint(options, data, [], {})
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
