@@ -28,7 +28,7 @@ from lnmt.params import TrainParams, load_params
 from lnmt.progress import Progress
 from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.feed import to_batch
-from lnmt.training.fit import TrainingData, prepare_model
+from lnmt.training.prepare import TrainingData, prepare_model
 
 SCORED_ROWS = 64  # of a batch
 

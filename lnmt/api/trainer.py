@@ -14,11 +14,11 @@ from lnmt.api.model import Model
 from lnmt.api.options import metric_of, spelt_out, train_params
 from lnmt.api.places import shipped_params
 from lnmt.errors import LnmtError
-from lnmt.params import TrainParams
+from lnmt.params import Plugin, TrainParams
 from lnmt.progress import Progress
 
 if TYPE_CHECKING:
-    from lnmt.training.fit import TrainingData
+    from lnmt.training.prepare import TrainingData
 
 
 class Trainer:
@@ -61,14 +61,9 @@ class Trainer:
 
         `validation` chooses them; None: a share of `train`, as large as in the shipped `process.split`. With `work`,
         a run that was cut short goes on to the weights that it was on the way to; `resume=False` starts again.
+        A model that was loaded learns on from its weights, over the same labels.
         Raises LnmtError where there is nothing to learn from.
         """
-        if self.model.source is None:
-            raise LnmtError(
-                "a trained model is not trained on",
-                where=f"lnmt.Model({self.model.name!r})",
-                fix="train a fresh one, lnmt.Model(NAME), on the old data and the new together",
-            )
         if validation is None:
             shares = shipped_params().process.split
             share = shares.validation / (shares.train + shares.validation)
@@ -96,7 +91,11 @@ class Trainer:
 
     def _options(self, task: Any) -> TrainParams:
         source = self.model.source
-        assert source is not None, "a loaded model is not trained"
+        if source is None:  # a bundle: its weights take the place of pretrained ones
+            bundle = self.model.trained
+            said = {"max_tokens": bundle.manifest.max_tokens, **self._said}
+            name = str(bundle.manifest.model["name"])
+            return train_params(said, model=Plugin(name=name), encoder=f"local:{bundle.path}", digest=None)
         reference, digest = source.pretrained()
         return train_params(self._said, model=source.plugin(task), encoder=reference, digest=digest)
 
@@ -133,10 +132,11 @@ class Trainer:
         """The rows as the engine takes them: written below `work`, where their tokens are kept by digest."""
         from lnmt.data.batches import load_examples
         from lnmt.text.tokenizer import Tokenizer
-        from lnmt.training.fit import TrainingData
+        from lnmt.training.prepare import TrainingData
 
-        assert self.model.source is not None, "a loaded model is not trained"
-        encoder = self.model.source.fetch(progress)
+        source = self.model.source
+        start = self.model.trained if source is None else None
+        encoder = source.fetch(progress) if source is not None else self.model.trained.path
         tokenizer = Tokenizer(encoder / "tokenizer.json", options.max_tokens)
         examples = []
         for name, rows in (("train", train), ("validation", validation)):
@@ -147,7 +147,9 @@ class Trainer:
                     work / "data" / name, train.task, train.labels, tokenizer, progress, cache=work / "tokens"
                 )
             )
-        return TrainingData(train.task, train.labels, examples[0], examples[1], tokenizer, encoder, work / "data")
+        return TrainingData(
+            train.task, train.labels, examples[0], examples[1], tokenizer, encoder, work / "data", start
+        )
 
     def _plugins(self, options: TrainParams, train: Dataset) -> list[str]:
         """The modules of the plugins that take part: a checkpoint of other code is another run."""

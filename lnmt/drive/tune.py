@@ -23,8 +23,8 @@ from lnmt.stages import find_stage, stage_io
 if TYPE_CHECKING:
     import torch
 
-    from lnmt.training.fit import TrainingData
     from lnmt.training.precision import Precision
+    from lnmt.training.prepare import TrainingData
     from lnmt.tuning.batch_size import BatchSizes
     from lnmt.tuning.learning_rate import Rates
     from lnmt.tuning.search import Found, Tried
@@ -56,8 +56,8 @@ def prepare(settings: Settings, progress: Progress) -> Bench:
         )
     import torch
 
-    from lnmt.training.fit import prepare_model, probe_batches
     from lnmt.training.precision import choose_precision
+    from lnmt.training.prepare import prepare_model, probe_batches
     from lnmt.training.train import load_data
 
     params = load_params(settings.project / "params.yaml")

@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "pad_token_id": 0,
 }
 ALIGNED = 16  # tokens; below a multiple of it softmax takes up to four times as long
+FULL = 64  # N is a multiple of it where padding can fill it up: each new shape costs oneDNN time and memory
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
@@ -191,7 +192,7 @@ class BertEncoder(nn.Module):
         wide = tokens
         if self.training and _lean(input_ids):
             wide = -(-tokens // ALIGNED) * ALIGNED
-            kept = attention_mask.flatten().nonzero().squeeze(1)  # [N] in 0…B·tokens
+            kept = _kept(attention_mask)  # [N] in 0…B·tokens
             words, positions = input_ids.flatten()[kept], kept % tokens
             places = kept if wide == tokens else kept // tokens * wide + positions
         else:
@@ -212,6 +213,13 @@ class BertEncoder(nn.Module):
 def _lean(tensor: Tensor) -> bool:
     """On a CPU, where neither a compiler nor an exporter reads along: these want fixed shapes and plain operators."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _kept(attention_mask: Tensor) -> Tensor:
+    """The places [N] of the tokens in the flattened batch, and of as much padding as fills up the last FULL."""
+    flat = attention_mask.flatten()
+    order = torch.argsort(flat, descending=True, stable=True)
+    return order[: -(-int(flat.sum()) // FULL) * FULL]
 
 
 def _bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:

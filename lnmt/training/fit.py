@@ -9,51 +9,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import lnmt
 from lnmt.bundles import Draft, Lineage
-from lnmt.data.batches import Examples, batch_order
-from lnmt.errors import LnmtError, UnknownName
 from lnmt.files import canonical_json, sha256_bytes, sha256_file
-from lnmt.models import build_model
-from lnmt.models.base import BaseModel, ModelSetup, TrainingBatch
-from lnmt.models.lora import add_lora, merge_lora
+from lnmt.models.base import BaseModel
+from lnmt.models.lora import merge_lora
 from lnmt.params import Plugin, TrainParams
 from lnmt.progress import Progress
 from lnmt.text.processors import make
-from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.callbacks import CALLBACKS, Callback
 from lnmt.training.callbacks.record_curve import RecordCurve
 from lnmt.training.callbacks.stop_early import StopEarly
 from lnmt.training.checkpoint import Checkpoints
 from lnmt.training.compiling import CompileChoice, choose_compile
 from lnmt.training.execution import Execution
-from lnmt.training.feed import PAD_MULTIPLE, to_batch
+from lnmt.training.feed import PAD_MULTIPLE
 from lnmt.training.flops import flops_per_token, peak_flops
 from lnmt.training.loop import Loop
 from lnmt.training.metrics import check_metric
 from lnmt.training.plan import Plan
 from lnmt.training.precision import PrecisionChoice, choose_precision
+from lnmt.training.prepare import TrainingData, check_rows, prepare_model, probe_batches
 from lnmt.training.state import TrainState
 from lnmt.training.validation import validate
-from lnmt.types import Task
-
-PROBE_BATCHES = 6  # on which choices are measured
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What there is to learn from."""
-
-    task: Task
-    labels: tuple[str, ...]
-    train: Examples
-    validation: Examples
-    tokenizer: Tokenizer
-    encoder: Path  # directory of the pretrained model
-    where: Path  # of the splits, for errors
 
 
 @dataclass(frozen=True)
@@ -157,58 +137,6 @@ def fit(
     return Fitted(model.to("cpu").float().eval(), state, precision, compiling, peak)
 
 
-def prepare_model(options: TrainParams, data: TrainingData) -> BaseModel:
-    """A fresh model for `data`, as `options` want it trained."""
-    setup = ModelSetup(
-        task=data.task,
-        labels=data.labels,
-        options=options.model.options,
-        encoder=data.encoder,
-        vocabulary=data.tokenizer.vocabulary,
-        max_tokens=options.max_tokens,
-        pad_id=data.tokenizer.pad_id,
-        seed=options.seed,
-    )
-    model = build_model(options.model, setup)
-    if data.task == "text-regression":
-        model.fit_targets(torch.from_numpy(np.asarray(data.train.labels)))
-    model.use_loss(label_smoothing=options.label_smoothing, class_weights=class_weights(options, data))
-    if options.lora is not None:
-        add_lora(model, options.lora, seed=options.seed)
-    if options.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    return model
-
-
-def probe_batches(options: TrainParams, data: TrainingData) -> list[TrainingBatch]:
-    """The first batches of the run."""
-    order = batch_order(data.train.lengths, options.batch_size, options.seed, 0)
-    return [to_batch(data.train, places, data.tokenizer) for places in order[:PROBE_BATCHES]]
-
-
-def class_weights(options: TrainParams, data: TrainingData) -> torch.Tensor | None:
-    """The weight of each label in the loss [C]; balanced: rows / (labels × rows of the label), as scikit-learn has it.
-
-    In multi-label: negative rows / positive rows of the label.
-    """
-    if options.class_weights is None:
-        return None
-    where = "params.yaml: train.class_weights"
-    if data.task in ("text-regression", "text-generation"):
-        raise LnmtError(f"{data.task} has no labels to weigh", where=where, allowed="null", fix="set it to null")
-    if isinstance(options.class_weights, dict):
-        for name in options.class_weights:
-            if name not in data.labels:
-                raise UnknownName("label", name, data.labels, where=where)
-        return torch.tensor([options.class_weights.get(name, 1.0) for name in data.labels])
-    labels = np.asarray(data.train.labels)
-    if data.task == "multi-label-classification":
-        positive = labels.sum(axis=0)
-        return torch.from_numpy(((len(labels) - positive) / np.maximum(positive, 1)).astype(np.float32))
-    counts = np.bincount(labels[labels >= 0], minlength=len(data.labels))
-    return torch.from_numpy((counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32))
-
-
 def draft_of(
     fitted: Fitted, options: TrainParams, data: TrainingData, processors: Sequence[Plugin], lineage: Lineage
 ) -> Draft:
@@ -223,7 +151,7 @@ def draft_of(
         pad_multiple=PAD_MULTIPLE,
         temperature=1.0,
         processors=list(processors),
-        parent=None,
+        parent=None if data.start is None else data.start.digest,
         lineage=lineage,
         evidence={
             "validation": fitted.state.best,
@@ -231,29 +159,6 @@ def draft_of(
             "trained_in": fitted.precision.precision,
         },
     )
-
-
-def check_rows(data: TrainingData) -> None:
-    """Raise LnmtError where there is nothing to learn, or nothing to choose by."""
-    for name, rows in (("train", data.train), ("validation", data.validation)):
-        if len(rows) == 0:
-            raise LnmtError(
-                f"the {name} split has no rows",
-                where=data.where / name,
-                value="0 rows",
-                allowed="at least 1",
-                fix="give more data, or another process.split or process.salt",
-            )
-        if data.task == "text-classification":
-            present = [data.labels[place] for place in np.unique(rows.labels).tolist()]
-            if len(present) < 2:
-                raise LnmtError(
-                    f"the {name} split has one label only",
-                    where=data.where / name,
-                    value=f"{len(rows)} rows, all {present[0]!r}",
-                    allowed=f"rows of at least two of: {', '.join(data.labels)}",
-                    fix="give more data, or another process.split or process.salt",
-                )
 
 
 def fingerprint(
@@ -274,7 +179,7 @@ def fingerprint(
         "task": data.task,
         "labels": list(data.labels),
         "data": {"train": data.train.digest, "validation": data.validation.digest},
-        "encoder": _encoder_digest(data.encoder),
+        "encoder": _encoder_digest(data.encoder) if data.start is None else data.start.digest,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         **arithmetic,

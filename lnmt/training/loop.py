@@ -86,7 +86,13 @@ class Loop:
         self.execution.model.train()
         with (
             Interrupts() as interrupts,
-            Feed(self.train, self.tokenizer, workers=self.options.workers, prefetch=self.options.prefetch) as feed,
+            Feed(
+                self.train,
+                self.tokenizer,
+                workers=self.options.workers,
+                prefetch=self.options.prefetch,
+                pin=self.execution.device.type == "cuda",
+            ) as feed,
             self.progress.bar("train", order.rows(), "samples") as bar,
         ):
             bar.advance(state.samples)

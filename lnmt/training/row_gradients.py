@@ -65,8 +65,9 @@ class RowGradients:
             weight, gradient = module.weight, module.weight.grad
             if gradient is not None and gradient.is_sparse:
                 rows = gradient.coalesce().indices()[0]
-                dense = self._dense.setdefault(id(weight), torch.zeros_like(weight))
-                weight.grad = dense.index_copy_(0, rows, gradient.coalesce().values())
+                if id(weight) not in self._dense:
+                    self._dense[id(weight)] = torch.zeros_like(weight)
+                weight.grad = self._dense[id(weight)].index_copy_(0, rows, gradient.coalesce().values())
                 touched.append((weight, rows))
         try:
             yield

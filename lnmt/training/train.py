@@ -13,7 +13,8 @@ from lnmt.models import WEIGHTS
 from lnmt.params import Params, Plugin
 from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.callbacks.profile_steps import ProfileSteps
-from lnmt.training.fit import TrainingData, draft_of, fit
+from lnmt.training.fit import draft_of, fit
+from lnmt.training.prepare import TrainingData
 from lnmt.training.training_report import write_report
 
 if TYPE_CHECKING:

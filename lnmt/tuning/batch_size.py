@@ -19,9 +19,9 @@ from lnmt.params import TrainParams
 from lnmt.progress import Progress
 from lnmt.training.execution import Execution
 from lnmt.training.feed import to_batch
-from lnmt.training.fit import TrainingData, prepare_model
 from lnmt.training.memory import give_back, is_out_of_memory, longest_rows
 from lnmt.training.precision import Precision
+from lnmt.training.prepare import TrainingData, prepare_model
 
 LARGEST = 4096
 ROUNDS = 3  # timed steps at each size

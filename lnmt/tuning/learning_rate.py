@@ -17,8 +17,8 @@ from lnmt.params import TrainParams
 from lnmt.progress import Progress
 from lnmt.training.execution import Execution
 from lnmt.training.feed import to_batch
-from lnmt.training.fit import TrainingData, prepare_model
 from lnmt.training.precision import Precision
+from lnmt.training.prepare import TrainingData, prepare_model
 
 LOWEST, HIGHEST = 1e-7, 1.0
 STEPS = 100

@@ -15,8 +15,9 @@ from lnmt.files import canonical_json, sha256_bytes
 from lnmt.params import TrainParams, TuneParams
 from lnmt.progress import Progress
 from lnmt.training.callbacks.callback import Callback, Run
-from lnmt.training.fit import Fitted, TrainingData, fit
+from lnmt.training.fit import Fitted, fit
 from lnmt.training.metrics import higher_is_better
+from lnmt.training.prepare import TrainingData
 from lnmt.tuning.space import check_space, grid, shown, suggest, with_values
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from lnmt.bundles import Bundle
 from lnmt.core import BaseModel, Callback, Inputs, Outputs
 from lnmt.errors import LnmtError, UnknownName
 from lnmt.files import sha256_file
+from lnmt.models import load_model
 from lnmt.optimization import BaseOptimizer
 from lnmt.params import Plugin, load_params
 from lnmt.plugins import register_model, register_optimizer
@@ -228,8 +229,9 @@ def test_data_that_does_not_fit_is_told(here: Path) -> None:
         trainer.fit(data, other)
     assert caught.value.value == "new"
     loaded = Trainer(Model.load("models/mood"))
-    with pytest.raises(LnmtError, match="a trained model is not trained on"):
-        loaded.fit(data)
+    with pytest.raises(LnmtError, match="this trained model cannot go on learning from these data") as caught:
+        loaded.fit(data_of("text-regression"))
+    assert caught.value.value == "text-classification of negative, positive, for torch in fp32"
     with pytest.raises(LnmtError, match="the data set is of another task"):
         loaded.evaluate(data_of("text-regression"))
     with pytest.raises(UnknownName, match="unknown label 'new'"):
@@ -275,3 +277,15 @@ def test_a_killed_fit_goes_on_to_the_same_weights(here: Path) -> None:
     assert "goes on from step" in again.stderr
     weights = [bundle.file("model.safetensors") for bundle in (whole.trained, Bundle.open(here / "model"))]
     assert len({sha256_file(path) for path in weights}) == 1
+
+
+def test_a_loaded_model_learns_on_from_its_weights(here: Path) -> None:
+    data = Dataset.from_csv("reviews.csv", text="review", label="mood")
+    first = Model.load("models/mood")
+    digest = first.trained.digest
+    again = Model.load("models/mood").train(data, learning_rate=1e-6, **{**QUICK, "max_tokens": 20})
+    manifest = again.trained.manifest
+    assert (manifest.parent, manifest.max_tokens) == (digest, 20)
+    assert manifest.evidence["validation"]["loss"] < 0.1, "a fresh head would start at ln 2, and hardly move"
+    for name, weight in load_model(first.trained).state_dict().items():
+        assert torch.allclose(weight, load_model(again.trained).state_dict()[name], atol=1e-3), name

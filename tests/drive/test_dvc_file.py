@@ -17,7 +17,7 @@ def test_a_project_of_its_own_has_no_code_and_its_sources() -> None:
     assert content["stages"]["ingest"] == {
         "cmd": "lnmt stage ingest",
         "deps": ["data/incoming", "data/source"],
-        "params": ["plugins", "ingest"],
+        "params": ["plugins", "task", "ingest"],
         "outs": ["data/raw", "reports/ingest"],
     }
     assert "params" not in content["stages"]["gate"]

@@ -9,8 +9,8 @@ import torch
 from lnmt.errors import LnmtError
 from lnmt.progress import Progress
 from lnmt.training.execution import Execution
-from lnmt.training.fit import prepare_model
 from lnmt.training.memory import longest_rows
+from lnmt.training.prepare import prepare_model
 from lnmt.tuning import batch_size
 from lnmt.tuning.batch_size import find_batch_size, kept_bytes
 from lnmt.tuning.learning_rate import RatePoint, draw, find_learning_rate, suggest

@@ -9,7 +9,7 @@ import numpy as np
 from lnmt.data.batches import Examples
 from lnmt.params import TuneParams
 from lnmt.text.tokenizer import Tokenizer
-from lnmt.training.fit import TrainingData
+from lnmt.training.prepare import TrainingData
 from tests.tiny_bundle import LABELS, tiny_encoder
 from tests.training.training_kit import Rows, make_rows
 
