@@ -1,4 +1,4 @@
-"""A file of texts through the champion."""
+"""A file of texts through the champion, or through models/optimized for a task that is never released."""
 
 from __future__ import annotations
 

@@ -74,7 +74,12 @@ STAGES = (
             "lnmt/bundles",
             "lnmt/text",
             "lnmt/data/batches.py",
+            "lnmt/data/children.py",
+            "lnmt/data/flat.py",
+            "lnmt/data/labels.py",
+            "lnmt/data/order.py",
             "lnmt/data/tables.py",
+            "lnmt/data/token_shards.py",
         ),
     ),
     Stage(
@@ -83,7 +88,15 @@ STAGES = (
         sections=("plugins", "evaluate", "gate"),
         reads=("data/processed", "models/trained"),
         writes=("reports/evaluation",),
-        code=("lnmt/training", "lnmt/runtime", "lnmt/stats", "lnmt/text"),
+        code=(
+            "lnmt/training",
+            "lnmt/runtime",
+            "lnmt/models",
+            "lnmt/bundles",
+            "lnmt/text",
+            "lnmt/stats",
+            "lnmt/data/labels.py",
+        ),
     ),
     Stage(
         "gate",
@@ -91,7 +104,7 @@ STAGES = (
         sections=(),
         reads=("models/trained", "reports/evaluation"),
         writes=("reports/gate",),
-        code=("lnmt/training/gate.py",),
+        code=("lnmt/training/gate.py", "lnmt/training/metrics/names.py"),
     ),
     Stage(
         "optimize",

@@ -67,7 +67,7 @@ def monitor() -> Signal | None:
 
 @lnmt_task("predict", timeout_s=24 * 60 * MINUTE_S, tags={"lnmt", "action"})
 def predict(source: Path, out: Path, text_column: str) -> BatchSummary:
-    """A file of texts through the champion."""
+    """A file of texts through the champion, or through models/optimized for a task that is never released."""
     settings = edge()
     with actions.open_live(settings) as live, mirror("predict") as shown:
         progress = Mirrored(settings.state_dir / "progress" / "predict.jsonl", shown)

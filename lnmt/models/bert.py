@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lnmt.models.attention import LONGEST, attend
+from lnmt.models.attention import LONGEST, Packing, attend, pack
 from lnmt.models.dropout import drop, drop_add
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -45,8 +45,6 @@ DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-12,
     "pad_token_id": 0,
 }
-ALIGNED = 16  # tokens; below a multiple of it softmax takes up to four times as long
-FULL = 64  # N is a multiple of it where padding can fill it up: each new shape costs oneDNN time and memory
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
@@ -60,23 +58,11 @@ def is_plain(config: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the states' rows stand in a padded batch."""
+    """How states [B·T, H] belong together in a padded batch."""
 
     rows: int  # B
-    tokens: int  # T, as attention pads
-    places: Tensor | None  # [N] in 0…B·T; None: states are [B·T, H]
-    bias: Tensor  # [B, 1, 1, T], 0 for a token, very low for padding; finite, so that a row of padding gives no NaN
-
-    def padded(self, states: Tensor) -> Tensor:
-        """[N, H] → [B, T, H], 0 where padding is."""
-        if self.places is not None:
-            states = states.new_zeros(self.rows * self.tokens, states.shape[1]).index_copy(0, self.places, states)
-        return states.view(self.rows, self.tokens, -1)
-
-    def packed(self, states: Tensor) -> Tensor:
-        """[B, T, H] → [N, H]."""
-        states = states.flatten(0, 1)
-        return states if self.places is None else states.index_select(0, self.places)
+    tokens: int  # T
+    bias: Tensor  # [B, 1, T, T], added to the scores: 0 for a token, very low for padding
 
 
 class Embeddings(nn.Module):
@@ -108,21 +94,16 @@ class SelfAttention(nn.Module):
         self.heads = int(config["num_attention_heads"])
         self.dropout = float(config["attention_probs_dropout_prob"])
 
-    def forward(self, states: Tensor, layout: Layout) -> Tensor:
+    def forward(self, states: Tensor, layout: Layout | Packing) -> Tensor:
         """[N, H] → [N, H]."""
-        projected = layout.padded(self._project(states))  # [B, T, 3H]
-        rows, tokens, width = layout.rows, layout.tokens, projected.shape[-1] // 3
-        if self.training and _lean(states) and tokens <= LONGEST:
-            return layout.packed(attend(projected, layout.bias, self.heads, self.dropout))
-        query, key, value = projected.view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        context = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=layout.bias.to(query.dtype).expand(rows, 1, tokens, tokens),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return layout.packed(context.transpose(1, 2).reshape(rows, tokens, width))
+        projected = self._project(states)  # [N, 3H]
+        dropout = self.dropout if self.training else 0.0
+        if isinstance(layout, Packing):
+            return attend(projected, layout, self.heads, dropout)
+        split = projected.view(layout.rows, layout.tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = split.unbind(0)
+        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=layout.bias, dropout_p=dropout)
+        return context.transpose(1, 2).reshape(states.shape)
 
     def _project(self, states: Tensor) -> Tensor:
         """[N, H] → [N, 3H]: one product where nothing (LoRA, quantisation) has taken the layers' places."""
@@ -158,7 +139,7 @@ class Layer(nn.Module):
         self.output = AddNorm(inner, config)
         self.activation = ACTIVATIONS[config["hidden_act"]]
 
-    def forward(self, states: Tensor, layout: Layout) -> Tensor:
+    def forward(self, states: Tensor, layout: Layout | Packing) -> Tensor:
         """[N, H] → [N, H]."""
         states = self.attention["output"](self.attention["self"](states, layout), states)
         inner = self.activation(self.intermediate["dense"](states))
@@ -187,41 +168,29 @@ class BertEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         rows, tokens = input_ids.shape
-        kept: Tensor | None = None
-        places: Tensor | None = None
-        wide = tokens
-        if self.training and _lean(input_ids):
-            wide = -(-tokens // ALIGNED) * ALIGNED
-            kept = _kept(attention_mask)  # [N] in 0…B·tokens
-            words, positions = input_ids.flatten()[kept], kept % tokens
-            places = kept if wide == tokens else kept // tokens * wide + positions
+        packed: Packing | None = None
+        # A compiler or an exporter wants plain operators, and shapes that no number in a tensor decides.
+        if self.training and input_ids.device.type == "cpu" and tokens <= LONGEST and not torch.compiler.is_compiling():
+            packed = pack(attention_mask)
+            words, positions = input_ids.flatten()[packed.kept], packed.kept % tokens
         else:
-            words = input_ids.flatten()
-            positions = torch.arange(tokens, device=input_ids.device).repeat(rows)
-        states = self.embeddings(words, positions)
+            words, positions = input_ids.flatten(), torch.arange(tokens, device=input_ids.device).repeat(rows)
+        states: Tensor = self.embeddings(words, positions)
         if torch.is_autocast_enabled(states.device.type):
             states = states.to(torch.get_autocast_dtype(states.device.type))
-        layout = Layout(rows, wide, places, _bias(functional.pad(attention_mask, (0, wide - tokens)), states.dtype))
+        layout = packed or Layout(rows, tokens, _bias(attention_mask, states.dtype))
         for layer in self.encoder.get_submodule("layer").children():
             if self.checkpointing and self.training:
                 states = checkpoint(layer, states, layout, use_reentrant=False)
             else:
                 states = layer(states, layout)
-        return Layout(rows, tokens, kept, layout.bias).padded(states)
-
-
-def _lean(tensor: Tensor) -> bool:
-    """On a CPU, where neither a compiler nor an exporter reads along: these want fixed shapes and plain operators."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _kept(attention_mask: Tensor) -> Tensor:
-    """The places [N] of the tokens in the flattened batch, and of as much padding as fills up the last FULL."""
-    flat = attention_mask.flatten()
-    order = torch.argsort(flat, descending=True, stable=True)
-    return order[: -(-int(flat.sum()) // FULL) * FULL]
+        if packed is not None:
+            states = states.new_zeros(rows * tokens, states.shape[1]).index_copy(0, packed.kept, states)
+        return states.view(rows, tokens, -1)
 
 
 def _bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, T], 1 for a token → [B, 1, 1, T] to add to scores."""
-    return (1.0 - attention_mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+    """[B, T], 1 for a token → [B, 1, T, T] to add to scores; finite, so that a row of padding gives no NaN."""
+    rows, tokens = attention_mask.shape
+    bias = (1.0 - attention_mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+    return bias.expand(rows, 1, tokens, tokens)

@@ -21,7 +21,8 @@ def keep_mask(shape: Sequence[int], share: float, dtype: torch.dtype) -> Tensor:
     count, dropped = math.prod(shape), round(share * LEVELS)
     draws = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.uint8)[:count].view(*shape)
-    return (bits >= dropped).to(dtype).mul_(LEVELS / (LEVELS - dropped) if dropped < LEVELS else 0.0)
+    kept = torch.ge(bits, dropped, out=torch.empty(*shape, dtype=dtype))  # by way of bool it takes five times as long
+    return kept.mul_(LEVELS / (LEVELS - dropped) if dropped < LEVELS else 0.0)
 
 
 def drop(states: Tensor, share: float) -> Tensor:

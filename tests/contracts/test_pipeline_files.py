@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import grimp
 import pytest
 import yaml
 
@@ -15,7 +16,13 @@ from lnmt.init.project import DVC_CONFIG, DVC_IGNORE
 from lnmt.params import Params, load_params
 from lnmt.stages import STAGES, Stage
 
+if TYPE_CHECKING:
+    from grimp import ImportGraph
+
 NAMES = [stage.name for stage in STAGES]
+
+# What every stage stands on, and what is verified by digest wherever it is read: no change of it changes an artifact.
+GROUND = ("errors", "files", "params", "plugins", "progress", "public", "types", "hub", "bundles")
 
 
 def test_dvc_yaml_is_the_table(repository: Path) -> None:
@@ -32,6 +39,22 @@ def test_a_stage_reads_what_is_written_before_it(stage: Stage) -> None:
     written = {path for before in STAGES[: NAMES.index(stage.name)] for path in before.writes}
     assert set(stage.reads) <= written | {"data/incoming"}
     assert not set(stage.reads) & set(stage.writes)
+
+
+@pytest.fixture(scope="module")
+def graph() -> ImportGraph:
+    return grimp.build_graph("lnmt", exclude_type_checking_imports=True)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=NAMES)
+def test_a_stage_names_all_code_that_it_runs(stage: Stage, graph: ImportGraph) -> None:
+    module = stage.function.partition(":")[0]
+    ran = {name.replace(".", "/") for name in graph.find_upstream_modules(module) | {module}}
+    ground = {f"lnmt/{name}" for name in GROUND}
+    named = {path.removesuffix(".py") for path in stage.code} | ground
+    assert {
+        path for path in ran if path != "lnmt" and not any(f"{path}/".startswith(f"{one}/") for one in named)
+    } == set()
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=NAMES)

@@ -15,12 +15,14 @@ import yaml
 
 from lnmt.bundles import Bundle
 from lnmt.cli import run
+from lnmt.drive.actions import figures
 from lnmt.files import read_json
 from lnmt.init.tasks import STARTS
 from lnmt.settings import Settings
 from lnmt.stages import STAGES, run_stage
 from lnmt.training.metrics import default_metric
 from lnmt.types import Task
+from tasks.artifacts import metrics_table
 from tests.task_kit import FILLING, LABELS, ROWS, TASKS, Row, make_task_project, task_rows, write_source
 
 NAMES = (("anna",), ("ben", "smith"), ("paris",), ("new", "york"))
@@ -109,11 +111,15 @@ def test_from_source_to_answers(tmp_path: Path, task: Task) -> None:
     metrics = read_json(tmp_path / "reports/evaluation/metrics.json")
     assert list(metrics["baselines"]) == list(start.baselines)
     assert metrics["baselines"][start.baselines[0]][f"gain_{default_metric(task)}"] > GAIN[task]
+    shown = metrics_table(metrics)
+    assert [row["model"] for row in shown] == ["this model", *start.baselines]
+    assert shown[0][default_metric(task)] == round(metrics["test"][default_metric(task)], 4)
     assert read_json(tmp_path / "reports/gate/approval.json")["gates"] == len(content["gate"]) == 1
     measured = read_json(tmp_path / "reports/optimization/measurements.json")["measurements"]
     assert {entry["name"]: entry["failure"] for entry in measured} == {"torch-fp32": None, "onnxruntime-fp32": None}
     trained, shipped = (Bundle.open(tmp_path / "models" / name) for name in ("trained", "optimized"))
     assert (shipped.manifest.task, shipped.manifest.parent) == (task, trained.digest)
+    assert figures(tmp_path, shipped)[f"test.{default_metric(task)}"] == metrics["test"][default_metric(task)]
 
     fresh = rows_of(task, 60, seed=1)
     texts = [row["text"] for row in fresh]

@@ -88,7 +88,7 @@ def test_own_data_and_tiny_limits_go_together(table: Path, tmp_path: Path) -> No
         ("text,label\na,x\nb,y\n", ["--text", "texts"], "did you mean 'text'?"),
         ("words,kind\na,x\nb,y\n", [], "not told: Column of texts (words, kind)"),
         ("text,label\na,x\nb,x\n", [], "at least two labels"),
-        ("text,label\n" + "".join(f"a,{n}\n" for n in range(300)), [], "more than 200 different labels"),
+        ("text,label\n" + "".join(f"a,l{n}\n" for n in range(300)), [], "more than 200 different labels"),
         ("", [], "the file is empty"),
         ("text,label\na,x\nb\n", [], "line 3"),
     ],
