@@ -5,13 +5,15 @@ fused AdamW. The model is transformers' own BERT with the same pooling, head and
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.trainers.common import Rounds, Setting, score
-from lnmt.models.classifier import mean_pool
+from lnmt.models.parts import mean_pool
 from lnmt.training.feed import PAD_MULTIPLE
 
 
@@ -59,8 +61,9 @@ def main() -> None:
     setting, rounds = Setting.of_arguments(), Rounds()
     options, examples = setting.options, setting.data.train
     model = with_transformers(setting)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{setting.encoder}/tokenizer.json", pad_token="[PAD]")  # type: ignore[no-untyped-call]
-    texts = [examples.tokens[start:end].tolist() for start, end in zip(examples.starts, examples.starts[1:], strict=False)]
+    load_tokenizer: Callable[..., Any] = PreTrainedTokenizerFast  # it ships no types
+    tokenizer = load_tokenizer(tokenizer_file=f"{setting.encoder}/tokenizer.json", pad_token="[PAD]")
+    texts = [row.tolist() for row in examples.rows(np.arange(len(examples)))]
     dataset = Dataset.from_dict(
         {
             "input_ids": texts,
@@ -69,14 +72,14 @@ def main() -> None:
         }
     )
 
-    class Timed(TrainerCallback):  # type: ignore[misc]
+    class Timed(TrainerCallback):
         def on_train_begin(self, *arguments: Any, **named: Any) -> None:
             rounds.begin()
 
         def on_step_end(self, *arguments: Any, **named: Any) -> None:
             rounds.step(trainer.rows, trainer.tokens, trainer.waited_s)
 
-    class Measured(Trainer):  # type: ignore[misc]
+    class Measured(Trainer):
         """Notes what a step was made of, and how long it waited for that."""
 
         rows = tokens = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -17,9 +18,8 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
     ids = torch.full((len(examples), options.max_tokens), setting.data.tokenizer.pad_id)
     mask = torch.zeros_like(ids)
-    for line in range(len(examples)):
-        row = torch.from_numpy(examples.tokens[examples.starts[line] : examples.starts[line + 1]].copy())
-        ids[line, : len(row)] = row
+    for line, row in enumerate(examples.rows(np.arange(len(examples)))):
+        ids[line, : len(row)] = torch.tensor(row)
         mask[line, : len(row)] = 1
     dataset = TensorDataset(ids, mask, torch.tensor(examples.labels))
     rounds.begin()

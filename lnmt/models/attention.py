@@ -17,6 +17,7 @@ from torch import Tensor
 from lnmt.models.dropout import keep_mask
 
 LONGEST = 512  # T; above it the probabilities [B, A, T, T] that are kept take too much memory
+VECTOR = 32  # T; below it softmax's backward in bf16 goes number by number and takes up to ten times as long
 ALIGNED = 16  # T is a multiple of it: else softmax takes up to four times as long
 FULL = 64  # N is a multiple of it where padding can fill it up: each new shape costs oneDNN time and memory
 
@@ -87,8 +88,9 @@ class _Attend(torch.autograd.Function):
         to_shares = torch.bmm(padded, value.transpose(1, 2))
         if kept is not None:
             to_shares.mul_(kept)
-        to_scores = torch.ops.aten._softmax_backward_data(to_shares, shares, -1, shares.dtype)
-        to_scores.mul_((width // heads) ** -0.5)
+        exact = torch.promote_types(shares.dtype, torch.float32) if tokens < VECTOR else shares.dtype
+        to_scores = torch.ops.aten._softmax_backward_data(to_shares.to(exact), shares.to(exact), -1, exact)
+        to_scores = to_scores.to(shares.dtype).mul_((width // heads) ** -0.5)
         torch.bmm(to_scores, key, out=grads[0])
         torch.bmm(to_scores.transpose(1, 2), query, out=grads[1])
         grads = grads.view(3, rows, heads, tokens, -1).permute(1, 3, 0, 2, 4).reshape(rows * tokens, 3 * width)

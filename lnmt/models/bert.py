@@ -4,13 +4,13 @@ In training on a CPU it works on the texts' tokens alone: padding is cut out bef
 for attention, whose cost is small on short texts. Under autocast the states between the layers keep the low
 precision, so that nothing is converted to and fro; norms and softmax compute in fp32 inside.
 
-Legend: B = rows, T = tokens, N = tokens that are not padding, H = hidden width, A = heads.
+Legend: B = rows, T = tokens, N = tokens that are not padding, H = hidden width. States are [N, H] where they are
+packed, else [B, T, H].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,15 +56,6 @@ def is_plain(config: Mapping[str, Any]) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How states [B·T, H] belong together in a padded batch."""
-
-    rows: int  # B
-    tokens: int  # T
-    bias: Tensor  # [B, 1, T, T], added to the scores: 0 for a token, very low for padding
-
-
 class Embeddings(nn.Module):
     """The sum of a word's, a position's and a type's embedding, normed."""
 
@@ -78,7 +69,7 @@ class Embeddings(nn.Module):
         self.dropout = float(config["hidden_dropout_prob"])
 
     def forward(self, words: Tensor, positions: Tensor) -> Tensor:
-        """[N] int64 twice → [N, H]. Every token is of type 0: there is one text a row."""
+        """[N] int64 twice, or [B, T] and [T] → states. Every token is of type 0: there is one text a row."""
         states = self.word_embeddings(words) + self.position_embeddings(positions)
         states = self.LayerNorm(states + self.token_type_embeddings.weight[0])
         return drop(states, self.dropout) if self.training else states
@@ -94,24 +85,23 @@ class SelfAttention(nn.Module):
         self.heads = int(config["num_attention_heads"])
         self.dropout = float(config["attention_probs_dropout_prob"])
 
-    def forward(self, states: Tensor, layout: Layout | Packing) -> Tensor:
-        """[N, H] → [N, H]."""
-        projected = self._project(states)  # [N, 3H]
+    def forward(self, states: Tensor, layout: Packing | Tensor) -> Tensor:
+        """States → states. `layout`: their packing, or what is added to the scores [B, 1, T, T]."""
         dropout = self.dropout if self.training else 0.0
-        if isinstance(layout, Packing):
-            return attend(projected, layout, self.heads, dropout)
-        split = projected.view(layout.rows, layout.tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = split.unbind(0)
-        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=layout.bias, dropout_p=dropout)
-        return context.transpose(1, 2).reshape(states.shape)
-
-    def _project(self, states: Tensor) -> Tensor:
-        """[N, H] → [N, 3H]: one product where nothing (LoRA, quantisation) has taken the layers' places."""
         layers = (self.query, self.key, self.value)
-        if self.training and all(type(layer) is nn.Linear for layer in layers):
-            weight = torch.cat([layer.weight for layer in layers])
-            return functional.linear(states, weight, torch.cat([layer.bias for layer in layers]))
-        return torch.cat([layer(states) for layer in layers], dim=-1)
+        if isinstance(layout, Packing):
+            return attend(_together(states, layers), layout, self.heads, dropout)
+        query, key, value = (layer(states).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in layers)
+        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=layout, dropout_p=dropout)
+        return context.transpose(1, 2).flatten(2)
+
+
+def _together(states: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """[N, H] through each layer, beside each other: one product, unless something (LoRA, pruning) hangs on a layer."""
+    if all(type(one) is nn.Linear and not one._forward_hooks and not one._forward_pre_hooks for one in layers):
+        weight = torch.cat([layer.weight for layer in layers])
+        return functional.linear(states, weight, torch.cat([layer.bias for layer in layers]))
+    return torch.cat([layer(states) for layer in layers], dim=-1)
 
 
 class AddNorm(nn.Module):
@@ -139,8 +129,8 @@ class Layer(nn.Module):
         self.output = AddNorm(inner, config)
         self.activation = ACTIVATIONS[config["hidden_act"]]
 
-    def forward(self, states: Tensor, layout: Layout | Packing) -> Tensor:
-        """[N, H] → [N, H]."""
+    def forward(self, states: Tensor, layout: Packing | Tensor) -> Tensor:
+        """States → states."""
         states = self.attention["output"](self.attention["self"](states, layout), states)
         inner = self.activation(self.intermediate["dense"](states))
         added: Tensor = self.output(inner, states)
@@ -168,25 +158,25 @@ class BertEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         rows, tokens = input_ids.shape
+        words, positions = input_ids, torch.arange(tokens, device=input_ids.device)
         packed: Packing | None = None
         # A compiler or an exporter wants plain operators, and shapes that no number in a tensor decides.
         if self.training and input_ids.device.type == "cpu" and tokens <= LONGEST and not torch.compiler.is_compiling():
             packed = pack(attention_mask)
             words, positions = input_ids.flatten()[packed.kept], packed.kept % tokens
-        else:
-            words, positions = input_ids.flatten(), torch.arange(tokens, device=input_ids.device).repeat(rows)
         states: Tensor = self.embeddings(words, positions)
         if torch.is_autocast_enabled(states.device.type):
             states = states.to(torch.get_autocast_dtype(states.device.type))
-        layout = packed or Layout(rows, tokens, _bias(attention_mask, states.dtype))
+        layout = packed or _bias(attention_mask, states.dtype)
         for layer in self.encoder.get_submodule("layer").children():
             if self.checkpointing and self.training:
                 states = checkpoint(layer, states, layout, use_reentrant=False)
             else:
                 states = layer(states, layout)
-        if packed is not None:
-            states = states.new_zeros(rows * tokens, states.shape[1]).index_copy(0, packed.kept, states)
-        return states.view(rows, tokens, -1)
+        if packed is None:
+            return states
+        padded = states.new_zeros(rows * tokens, states.shape[1]).index_copy(0, packed.kept, states)
+        return padded.view(rows, tokens, -1)
 
 
 def _bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -46,7 +46,7 @@ class Choices(Section):
 class TuneParams(Section):
     trials: Count
     timeout_s: Positive | None
-    sampler: Literal["tpe", "random", "grid", "cmaes"]
+    sampler: Literal["tpe", "random", "grid"]
     pruner: Literal["median", "hyperband", "none"]
     space: Annotated[dict[str, Choices | WholeRange | Range], Field(min_length=1)]  # dotted names below train
     seed: int

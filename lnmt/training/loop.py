@@ -111,9 +111,9 @@ class Loop:
                         raise
                     longest = partial(longest_rows, examples=self.train, tokenizer=self.tokenizer)
                     raise too_large(error, self.execution, longest, self.options.batch_size, state.step + 1) from error
-                self._advance(bar, step)
                 for callback in self.callbacks.values():
                     callback.after_step(run, step)
+                self._advance(bar, step, state)
                 saved = self._settle(run, parts, interrupts, saved)
 
     def _settle(self, run: Run, parts: Mapping[str, Stateful], interrupts: Interrupts, saved: float) -> float:
@@ -172,11 +172,12 @@ class Loop:
         state.waited_s += waited_s
         return StepResult(state.step, total, lr, norm, rows, tokens, ids, seconds, waited_s)
 
-    def _advance(self, bar: Bar, step: StepResult) -> None:
-        rate = step.rows / max(step.seconds, 1e-9)
-        bar.advance(
-            step.rows, loss=step.loss, lr=step.lr, rate=rate, tokens_per_s=step.tokens / max(step.seconds, 1e-9)
-        )
+    def _advance(self, bar: Bar, step: StepResult, state: TrainState) -> None:
+        seconds = max(step.seconds, 1e-9)
+        shown = {"loss": step.loss, "lr": step.lr, "rate": step.rows / seconds, "tokens_per_s": step.tokens / seconds}
+        if state.curve:
+            shown["mfu"] = state.curve[-1]["mfu"]
+        bar.advance(step.rows, **shown)
 
     def _evaluate(self, run: Run) -> bool:
         """Whether it came to its end: one that a signal cuts short is made anew when the run goes on."""

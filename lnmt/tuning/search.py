@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,16 +70,29 @@ def search(
     study. A trial that was killed is run again with the same values, and goes on from its checkpoint in `work`.
     Raises UnknownName or LnmtError where the space does not fit `train`.
     """
-    from optuna import TrialPruned
-
     check_space(options, tune)
-    study = open_study(options, tune, data, name=name, storage=storage)
-    study_work = work / study.study_name
+    with open_database(storage) as database:
+        study = open_study(options, tune, data, name, database)
+        _run_trials(study, options, tune, data, work / study.study_name, progress, plugins, finished)
+        return found(study, tune, options.metric)
+
+
+def _run_trials(
+    study: optuna.Study,
+    options: TrainParams,
+    tune: TuneParams,
+    data: TrainingData,
+    work: Path,
+    progress: Progress,
+    plugins: tuple[str, ...],
+    finished: Finished,
+) -> None:
+    from optuna import TrialPruned
 
     def objective(trial: optuna.Trial) -> float:
         values = suggest(trial, tune)
         trial.set_user_attr("values", values)
-        directory = study_work / sha256_bytes(canonical_json(values)).removeprefix("sha256:")[:16]
+        directory = work / sha256_bytes(canonical_json(values)).removeprefix("sha256:")[:16]
         progress.note(f"trial {trial.number}: {told(values)}", trial=trial.number)
         reporter = ReportEvaluations(trial, options.metric)
         try:
@@ -108,17 +122,47 @@ def search(
     left = tune.trials - _done(study)
     if left > 0:
         study.optimize(objective, n_trials=left, timeout=tune.timeout_s, callbacks=[after], gc_after_trial=True)
-    return found(study, tune, options.metric)
 
 
-def open_study(options: TrainParams, tune: TuneParams, data: TrainingData, *, name: str, storage: str) -> optuna.Study:
-    """The study of these data and parameters; another search space or data set is another study."""
+@contextmanager
+def open_database(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    """The studies' database; its connections are closed afterwards. Raises LnmtError where it cannot be used."""
     import optuna
     from optuna.exceptions import ExperimentalWarning
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            database = optuna.storages.RDBStorage(
+                url,
+                heartbeat_interval=HEARTBEAT_S,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            )
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError) as error:
+        raise LnmtError(
+            f"the studies' database cannot be used: {str(error).splitlines()[0]}",
+            where="LNMT_TUNING",
+            value=url.partition("@")[2] or url,  # no password
+            allowed="an SQLAlchemy URL of SQLite or PostgreSQL",
+            fix="start the database, or leave LNMT_TUNING out",
+        ) from error
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def open_study(
+    options: TrainParams, tune: TuneParams, data: TrainingData, name: str, database: optuna.storages.RDBStorage
+) -> optuna.Study:
+    """The study of these data and parameters; another search space or data set is another study."""
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+
     identity = {
         "train": options.model_dump(mode="json"),
         "space": tune.model_dump(mode="json")["space"],
@@ -130,36 +174,22 @@ def open_study(options: TrainParams, tune: TuneParams, data: TrainingData, *, na
         "tpe": lambda: optuna.samplers.TPESampler(seed=tune.seed, multivariate=True, constant_liar=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=tune.seed),
         "grid": lambda: optuna.samplers.GridSampler(grid(tune), seed=tune.seed),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=tune.seed),
     }
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4),
         "hyperband": optuna.pruners.HyperbandPruner,
         "none": optuna.pruners.NopPruner,
     }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return optuna.create_study(
-                study_name=full,
-                storage=optuna.storages.RDBStorage(
-                    storage,
-                    heartbeat_interval=HEARTBEAT_S,
-                    heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-                ),
-                sampler=samplers[tune.sampler](),
-                pruner=pruners[tune.pruner](),
-                direction="maximize" if higher_is_better(options.metric) else "minimize",
-                load_if_exists=True,
-            )
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, ImportError) as error:
-        raise LnmtError(
-            f"the studies' database cannot be used: {str(error).splitlines()[0]}",
-            where="LNMT_TUNING",
-            value=storage.partition("@")[2] or storage,  # no password
-            allowed="an SQLAlchemy URL of SQLite or PostgreSQL",
-            fix="start the database, or leave LNMT_TUNING out",
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return optuna.create_study(
+            study_name=full,
+            storage=database,
+            sampler=samplers[tune.sampler](),
+            pruner=pruners[tune.pruner](),
+            direction="maximize" if higher_is_better(options.metric) else "minimize",
+            load_if_exists=True,
+        )
 
 
 class ReportEvaluations(Callback):

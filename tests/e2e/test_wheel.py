@@ -193,3 +193,21 @@ def await_ready(url: str, server: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError("the service did not become ready")
+
+
+def test_the_readme_trains_from_python(installed: Installed, project: Path) -> None:
+    place = project.parent
+    block = readme_block("python", "python")
+    done = subprocess.run(
+        [str(installed.python), "-c", block],
+        cwd=place,
+        env=installed.environment(place),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    score, label = done.stdout.split(maxsplit=1)
+    assert 0.0 <= float(score) <= 1.0
+    assert label.strip() in TEAMS
+    assert (place / "models/tickets/bundle.json").is_file()

@@ -60,7 +60,7 @@ def test_live_metrics_are_in_the_progress_file(tmp_path: Path, encoder: Path) ->
     }
     bars = [line for line in lines if line.get("what") == "train"]
     assert (bars[-1]["done"], bars[-1]["total"]) == (192, 192)
-    assert {"loss", "lr", "rate"} <= bars[-1].keys()
+    assert {"loss", "lr", "rate", "tokens_per_s", "mfu"} <= bars[-1].keys()
 
 
 def test_patience_ends_a_run_and_the_best_weights_stay(tmp_path: Path, encoder: Path) -> None:

@@ -19,6 +19,7 @@ from lnmt.training.callbacks.callback import Callback, Run, StepResult
 from lnmt.training.fit import fit
 from lnmt.tuning.report import best_first, write_report
 from lnmt.tuning.search import Found, Tried, search
+from tests.postgres import need_driver, running_postgres
 from tests.training.training_kit import train_params
 from tests.tuning.tuning_kit import tiny_data, tune_params
 
@@ -127,7 +128,16 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     assert len({tried.number for tried in found.trials}) == len(found.trials)
 
 
+def test_a_study_in_postgresql_goes_on_there(tmp_path: Path) -> None:
+    with running_postgres() as url:
+        first = run(tmp_path, tune_params(trials=1), storage=url)
+        both = run(tmp_path, tune_params(trials=2), storage=url)
+    assert both.trials[:1] == first.trials
+    assert [tried.state for tried in both.trials] == ["complete", "complete"]
+
+
 def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path: Path) -> None:
+    need_driver()
     with pytest.raises(LnmtError, match="the studies' database cannot be used") as caught:
         run(tmp_path, tune_params(), storage="postgresql+psycopg://me:secret@127.0.0.1:1/none")
     assert caught.value.value == "127.0.0.1:1/none"
