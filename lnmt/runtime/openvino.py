@@ -14,6 +14,7 @@ from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.runtime.capabilities import available_cores
 from lnmt.runtime.engine import checked_output, explained, warm_up_batch
+from lnmt.runtime.signal_stack import kept_signal_stack
 from lnmt.types import Batch, Output, Task
 
 MODEL = "model.xml"
@@ -45,12 +46,13 @@ class OpenVinoEngine:
             settings["CACHE_DIR"] = str(cache / "openvino" / bundle.digest.removeprefix("sha256:")[:16])
             settings["CACHE_MODE"] = "OPTIMIZE_SIZE"
         try:
-            compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+            with kept_signal_stack():
+                compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+                self._request = compiled.create_infer_request()
         except RuntimeError as error:
             raise LnmtError(
                 f"OpenVINO cannot load the model: {error}", where=model, fix="make the bundle again: lnmt optimize"
             ) from error
-        self._request = compiled.create_infer_request()
 
     def warm_up(self) -> None:
         self.infer(warm_up_batch())
@@ -64,4 +66,5 @@ class OpenVinoEngine:
         return checked_output("openvino", batch, logits, pooled, self._task)
 
     def close(self) -> None:
-        self._request = None
+        with kept_signal_stack():
+            self._request = None

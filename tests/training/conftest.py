@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,15 +25,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _own_signal_stack() -> None:
-    """Signals are delivered on the ordinary stack.
-
-    After engines were loaded and closed in this process (the optimisation tests), the main thread is left with
-    an alternate signal stack that is no longer mapped: the next signal would be a segmentation fault.
-    """
-    disable = 2  # SS_DISABLE
-    stack = struct.pack("PixxxxN", 0, disable, 0)
-    ctypes.CDLL(None).sigaltstack(stack, None)
