@@ -75,7 +75,7 @@ def fit(
     probes = probe_batches(options, data)
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = choose_precision(options.precision, model, probes, work / "precision.json")
+    precision = choose_precision(options.precision, model, probes, work / "precision.json", device)
     progress.note(f"trains in {precision.precision}: {precision.why}")
 
     def execute(model: BaseModel, compiled: bool) -> Execution:
