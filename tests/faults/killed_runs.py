@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,7 @@ class Project:
         """What the log holds of each step, and how many lines were of steps done again; raises where they differ."""
         found: dict[int, dict[str, Any]] = {}
         again = 0
-        for path in self.root.rglob("steps.jsonl"):
+        for path in self._logs():
             for line in path.read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):  # a line that was being written
                     step = json.loads(line)
@@ -156,8 +156,12 @@ class Project:
         sys.stderr = (self.root / "stderr.txt").open("a", encoding="utf-8")
         run_train(self.root, options)
 
+    def _logs(self) -> Iterator[Path]:
+        # Not from the root: below it directories come and go while a run goes on.
+        return (self.root / ".lnmt" / "logs").rglob("steps.jsonl")
+
     def _logged(self) -> int:
-        return sum(path.read_bytes().count(b"\n") for path in self.root.rglob("steps.jsonl"))
+        return sum(path.read_bytes().count(b"\n") for path in self._logs())
 
 
 def fork(work: Callable[[], None]) -> int:
