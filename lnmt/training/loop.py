@@ -24,10 +24,10 @@ from lnmt.training.callbacks import Callback
 from lnmt.training.callbacks.callback import Run, StepResult
 from lnmt.training.checkpoint import Checkpoints
 from lnmt.training.execution import Execution, Stateful
-from lnmt.training.feed import Feed
+from lnmt.training.feed import Feed, longest_rows
 from lnmt.training.guard import LossGuard
 from lnmt.training.interrupt import Interrupted, Interrupts
-from lnmt.training.memory import is_out_of_memory, longest_rows, too_large
+from lnmt.training.memory import is_out_of_memory, too_large
 from lnmt.training.metrics import higher_is_better
 from lnmt.training.plan import Plan, StepOrder
 from lnmt.training.schedules import build_schedule
@@ -109,7 +109,7 @@ class Loop:
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
-                    longest = partial(longest_rows, examples=self.train, tokenizer=self.tokenizer)
+                    longest = partial(longest_rows, self.train, tokenizer=self.tokenizer)
                     raise too_large(error, self.execution, longest, self.options.batch_size, state.step + 1) from error
                 for callback in self.callbacks.values():
                     callback.after_step(run, step)

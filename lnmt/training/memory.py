@@ -5,15 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
-from lnmt.data.batches import Examples
 from lnmt.errors import LnmtError
 from lnmt.models.base import TrainingBatch
-from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.execution import Execution
-from lnmt.training.feed import to_batch
 
 SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")  # in the CPU allocator's errors
 
@@ -25,11 +21,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
-
-
-def longest_rows(rows: int, examples: Examples, tokenizer: Tokenizer) -> TrainingBatch:
-    """A batch of the `rows` longest rows: the one that needs the most memory."""
-    return to_batch(examples, np.argsort(examples.lengths, kind="stable")[-rows:], tokenizer)
 
 
 def largest_that_fits(execution: Execution, longest: Longest, batch_size: int) -> int:

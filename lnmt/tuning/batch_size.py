@@ -18,8 +18,8 @@ from lnmt.models.base import TrainingBatch
 from lnmt.params import TrainParams
 from lnmt.progress import Progress
 from lnmt.training.execution import Execution
-from lnmt.training.feed import to_batch
-from lnmt.training.memory import give_back, is_out_of_memory, longest_rows
+from lnmt.training.feed import longest_rows, to_batch
+from lnmt.training.memory import give_back, is_out_of_memory
 from lnmt.training.precision import Precision
 from lnmt.training.prepare import TrainingData, prepare_model
 
@@ -78,7 +78,7 @@ def find_batch_size(
 
 def _try(execution: Execution, data: TrainingData, options: TrainParams, size: int, device: torch.device) -> Trial:
     try:
-        kept = kept_bytes(execution, longest_rows(size, data.train, data.tokenizer))
+        kept = kept_bytes(execution, longest_rows(data.train, size, data.tokenizer))
         if device.type == "cpu" and kept > ROOM * free_memory():
             return Trial(size, None, None)
         order = batch_order(data.train.lengths, size, options.seed, 0)[: ROUNDS + 1]

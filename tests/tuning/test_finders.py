@@ -9,7 +9,7 @@ import torch
 from lnmt.errors import LnmtError
 from lnmt.progress import Progress
 from lnmt.training.execution import Execution
-from lnmt.training.memory import longest_rows
+from lnmt.training.feed import longest_rows
 from lnmt.training.prepare import prepare_model
 from lnmt.tuning import batch_size
 from lnmt.tuning.batch_size import find_batch_size, kept_bytes
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_kept_bytes_grow_with_the_rows(tmp_path: Path) -> None:
     data, options = tiny_data(tmp_path), train_params()
     execution = Execution(prepare_model(options, data), options, precision="fp32", compiled=False, device=CPU)
-    small, large = (kept_bytes(execution, longest_rows(rows, data.train, data.tokenizer)) for rows in (8, 32))
+    small, large = (kept_bytes(execution, longest_rows(data.train, rows, data.tokenizer)) for rows in (8, 32))
     assert 3.0 < large / small < 5.0
 
 
@@ -43,7 +43,7 @@ def test_batch_sizes_double_and_the_answer_fits(tmp_path: Path) -> None:
 def test_a_size_that_would_fill_the_memory_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, options = tiny_data(tmp_path), train_params(batch_size=64)
     execution = Execution(prepare_model(options, data), options, precision="fp32", compiled=False, device=CPU)
-    room = kept_bytes(execution, longest_rows(12, data.train, data.tokenizer))
+    room = kept_bytes(execution, longest_rows(data.train, 12, data.tokenizer))
     monkeypatch.setattr(batch_size, "free_memory", lambda: room / batch_size.ROOM)
     found = find_batch_size(options, data, **GIVEN)
     assert (found.largest, found.trials[-1].batch_size, found.trials[-1].samples_per_s) == (8, 16, None)
