@@ -32,9 +32,12 @@ PUBLIC = {
     },
     "lnmt.optimization": {
         "BaseOptimizer": "lnmt.training.optimizers:BaseOptimizer",
+        "GraphCompression": "lnmt.optimization.compressions:GraphCompression",
+        "WeightCompression": "lnmt.optimization.compressions:WeightCompression",
     },
     "lnmt.plugins": {
         "register_callback": "lnmt.training.callbacks:CALLBACKS.register",
+        "register_compression": "lnmt.optimization.compressions:COMPRESSIONS.register",
         "register_model": "lnmt.models:MODELS.register",
         "register_optimizer": "lnmt.training.optimizers:OPTIMIZERS.register",
         "register_processor": "lnmt.text.processors:PROCESSORS.register",

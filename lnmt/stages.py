@@ -109,8 +109,8 @@ STAGES = (
     Stage(
         "optimize",
         "lnmt.optimization.optimize:optimize",
-        sections=("plugins", "optimize"),
-        reads=("data/processed", "models/trained", "reports/evaluation", "reports/gate"),
+        sections=("plugins", "train", "evaluate", "optimize"),
+        reads=("data/processed", "data/production", "models/trained", "reports/evaluation", "reports/gate"),
         writes=("models/reference", "models/optimized", "reports/optimization"),
         code=(
             "lnmt/optimization",
@@ -119,8 +119,8 @@ STAGES = (
             "lnmt/bundles",
             "lnmt/text",
             "lnmt/stats",
-            "lnmt/training/metrics",
-            "lnmt/data/labels.py",
+            "lnmt/training",
+            "lnmt/data",
         ),
     ),
 )

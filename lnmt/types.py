@@ -16,6 +16,7 @@ Arm = Literal["champion", "challenger"]
 Task = Literal[
     "text-classification", "multi-label-classification", "text-regression", "token-classification", "text-generation"
 ]
+Precision = Literal["fp32", "bf16", "fp16"]
 WITHOUT_LABELS: tuple[Task, ...] = ("text-regression", "text-generation")  # tasks that have no label set
 IGNORED = -100  # the label of a token that has none: padding, special tokens, later pieces of a word
 PER_TOKEN: tuple[Task, ...] = ("token-classification", "text-generation")  # tasks with an answer for each token

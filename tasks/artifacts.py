@@ -13,7 +13,7 @@ from tasks.policy import artifact_name
 
 
 def publish_stage(result: StageResult, settings: Settings) -> None:
-    """A table of the stage's outputs, a link to each page among them, and the metrics after `evaluate`."""
+    """A table of the stage's outputs, a link to each page among them; metrics, and the engines' Pareto front."""
     name = artifact_name(result.name)
     create_table_artifact(
         key=f"{name}-outputs",
@@ -32,6 +32,27 @@ def publish_stage(result: StageResult, settings: Settings) -> None:
     if "reports/evaluation" in result.outputs:
         metrics = read_json(settings.project / "reports/evaluation/metrics.json")
         create_table_artifact(key="metrics", table=metrics_table(metrics), description="metrics on the test split")
+    if "reports/optimization" in result.outputs:
+        engines = read_json(settings.project / "reports/optimization/measurements.json")
+        create_table_artifact(key="pareto-front", table=pareto_table(engines), description=engines["why"])
+
+
+def pareto_table(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The engines that none beats in speed, quality and size, a row each, the fastest first."""
+    size = str(document["options"]["objective"]["batch_size"])
+    entries = [entry for entry in document["measurements"] if entry["name"] in document["pareto"]]
+    rows = [
+        {
+            "engine": entry["name"],
+            "outcome": entry["outcome"],
+            "speed-up": round(entry["latency"][size]["p50"]["speedup"], 2),
+            f"ms, batch {size}": round(entry["latency"][size]["p50"]["ms"], 3),
+            f"{entry['parity']['metric']} lost": round(entry["parity"]["metric_loss"], 5),
+            "MB": entry["megabytes"],
+        }
+        for entry in entries
+    ]
+    return sorted(rows, key=lambda row: -row["speed-up"])
 
 
 def metrics_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import yaml
 
+from lnmt.init.edits import LOSSES
 from lnmt.training.metrics.names import default_metric
 from lnmt.types import Task
 from tests.tiny_bundle import tiny_encoder
@@ -101,6 +102,8 @@ def task_params(task: Task, path: str) -> dict[str, Any]:
     content["optimize"] |= {
         "engines": ["torch", "onnxruntime"],
         "precisions": ["fp32"],
+        "compressions": [],
+        "budget": {**content["optimize"]["budget"], **dict.fromkeys(LOSSES, 0.5)},  # of few rows little can be shown
         "batch_sizes": [1],
         "rounds": 3,
         "warmup_rounds": 1,

@@ -140,15 +140,14 @@ def _pages(result: Mapping[str, Any]) -> Table:
 
 def _engines(result: Mapping[str, Any]) -> Table:
     engines = result["engines"]
-    batch = str(engines["objective_batch_size"])
+    batch = str(engines["options"]["objective"]["batch_size"])
     table = Table(
         "engine", f"ms, batch {batch}", "speed-up", "flips", "",
-        title="engines, measured in turns on validation texts", title_justify="left",
+        title="engines: finalists in turns, the others each beside PyTorch", title_justify="left",
     )  # fmt: skip
     for entry in engines["measurements"]:
         if entry["failure"] is None:
-            latency = entry["latency"][batch]
-            chosen = "chosen" if entry["name"] == engines["winner"] else ""
+            median = entry["latency"][batch]["p50"]
             flips = f"{entry['parity']['flip_share']:.2%}"
-            table.add_row(entry["name"], f"{latency['median_ms']:.2f}", f"{latency['speedup']:.1f}", flips, chosen)
+            table.add_row(entry["name"], f"{median['ms']:.2f}", f"{median['speedup']:.1f}", flips, entry["outcome"])
     return table

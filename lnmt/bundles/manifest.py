@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from lnmt.params import Plugin
-from lnmt.types import WITHOUT_LABELS, Task
+from lnmt.types import WITHOUT_LABELS, Precision, Task
 
 FORMAT: Literal[1] = 1
 
@@ -70,7 +70,9 @@ class Draft(BaseModel):
     labels: list[str]  # in the order of the logits; none for text-regression and text-generation
     model: dict[str, Any]  # {"name": plugin of lnmt.models, ...its configuration}
     engine: str  # plugin of lnmt.runtime that runs it
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Precision  # of the arithmetic; of a quantised model that of what stayed in floats
+    compressions: list[Plugin] = []  # what was done to the trained weights, in order, with what was decided on the way
+    settings: dict[str, Any] = {}  # of the engine: `streams`, `group_rows`, …
     max_tokens: Annotated[int, Field(ge=1)]  # longer texts are cut
     pad_multiple: Annotated[int, Field(ge=1)]  # batches are padded to a multiple of this many tokens
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # scores are of logits / temperature

@@ -81,7 +81,13 @@ def serve(
     raise typer.Exit(run(settings, name=name, workers=workers))
 
 
-def monitor(project: Project = None, as_json: AsJson = False) -> None:
+def monitor(
+    project: Project = None,
+    keep_latency: Annotated[
+        bool, typer.Option("--keep-latency", help="Give the next `lnmt optimize` the latencies measured in service.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Judge the newest traffic against what the model was made for."""
     from dataclasses import asdict
 
@@ -90,6 +96,9 @@ def monitor(project: Project = None, as_json: AsJson = False) -> None:
 
     with actions.open_live(load_settings(project)) as live:
         signal = actions.monitor(live)
+        kept = actions.keep_latency(live) if keep_latency else None
+    if kept is not None and not as_json:
+        typer.echo(f"kept for the next search: {kept}")
     if signal is None:
         show(None, "nothing was released yet: there is no traffic to judge", as_json=as_json)
         return

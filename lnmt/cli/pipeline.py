@@ -33,9 +33,28 @@ def evaluate(project: Project = None, wait: Wait = 300, verbose: Verbose = False
     _run("evaluate", project, wait, verbose, as_json)
 
 
-def optimize(project: Project = None, wait: Wait = 300, verbose: Verbose = False, as_json: AsJson = False) -> None:
+def optimize(
+    project: Project = None,
+    wait: Wait = 300,
+    verbose: Verbose = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell why the winner won, and why each other candidate lost.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Run the pipeline up to the fastest engine that is no worse; exits 2 where a gate blocks."""
-    _run("optimize", project, wait, verbose, as_json)
+    _run("optimize", project, wait, verbose, as_json and not explain)
+    if explain:
+        _explain(project, as_json)
+
+
+def _explain(project: Project, as_json: bool) -> None:
+    from lnmt.files import read_json
+    from lnmt.optimization.explain import explain
+    from lnmt.settings import load_settings
+
+    document = read_json(load_settings(project).project / "reports/optimization/measurements.json")
+    show(document, explain(document), as_json=as_json)
 
 
 def stage(

@@ -17,7 +17,7 @@ from lnmt.bundles import Bundle, BundleStore
 from lnmt.bundles.packed import pack_champion
 from lnmt.bundles.served import SERVED, check_served
 from lnmt.errors import GateBlocked, LnmtError
-from lnmt.files import read_json
+from lnmt.files import read_json, write_json
 from lnmt.params import Params, load_params
 from lnmt.plugins import load_plugins
 from lnmt.progress import Progress
@@ -89,7 +89,11 @@ def register(live: Live, which: str) -> Version:
     _check_passed(root, bundle)
     live.bundles.put(bundle)
     return live.registry.register(
-        bundle, name=live.name, metrics=figures(root, bundle), input_example=example_texts(root / "data/processed/test")
+        bundle,
+        name=live.name,
+        metrics=figures(root, bundle),
+        input_example=example_texts(root / "data/processed/test"),
+        reports=[root / "reports/optimization"],
     )
 
 
@@ -253,6 +257,23 @@ def monitor(live: Live) -> Signal | None:
         return None
     out = live.settings.project / "reports/monitoring"
     return do(read_events(live.settings.events_dir), live.bundles.open(state.champion), live.params.monitor, out)
+
+
+def keep_latency(live: Live) -> Path | None:
+    """What service measured, as an input of the next `optimize`: data/production/latency.json.
+
+    None where nothing was answered yet. An optimize that is up to date is not afterwards.
+    """
+    from lnmt.monitoring.events import read_events
+    from lnmt.monitoring.service_latency import service_latency
+    from lnmt.runtime.capabilities import capabilities
+
+    found = service_latency(read_events(live.settings.events_dir), live.bundles.open, capabilities().hardware)
+    if not found["bundles"]:
+        return None
+    target = live.settings.project / "data/production/latency.json"
+    write_json(target, found)
+    return target
 
 
 def predict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Literal
@@ -78,6 +79,7 @@ def for_data(edit: Edit, name: str, source: FilesSource, look: Look, slices: Seq
     content["evaluate"]["slices"] = [*slices, *start.slices]
     content["gate"] = [dict(gate) for gate in start.gates]
     _for_task(content, look)
+    _provable(content, look.rows)
 
 
 def _for_task(content: Any, look: Look) -> None:
@@ -85,15 +87,31 @@ def _for_task(content: Any, look: Look) -> None:
     if look.task in ("multi-label-classification", "token-classification"):
         rarest = min(look.labels.values()) / look.rows  # labels and tags of few rows are usual here
         content["validate"]["min_label_share"] = min(content["validate"]["min_label_share"], _rounded(rarest / 2))
-    if look.task == "text-regression":
-        loss = content["optimize"]["max_metric_loss"]  # of a metric in 0…1; here it is in the unit of the numbers
-        content["optimize"]["max_metric_loss"] = min(1.0, _rounded(loss * look.numbers["deviation"]))
     if look.task == "text-generation":
         content["validate"]["max_characters"] = 1_000_000  # documents, which are cut into blocks
         content["train"]["encoder"] = CAUSAL_MODEL
         content["train"]["digest"] = None
         content["train"].yaml_add_eol_comment("a causal language model; or local:PATH", "encoder")
         del content["tune"]["space"]["model.dropout"]  # it has shares of its own
+
+
+def _provable(content: Any, rows: int) -> None:
+    """Limits of `optimize.budget` that as many rows can show: of few texts nobody can say that 1 % are not worse.
+
+    Where no answer changes in N texts, its share is still only known to be below 1 − (1 − confidence)^(1/N) (Clopper
+    & Pearson 1934). Twice that leaves room for a change or two.
+    """
+    optimize, split = content["optimize"], content["process"]["split"]
+    for name, part in (("max_loss", "test"), ("max_flip_share", "test"), ("max_composition_share", "validation")):
+        texts = max(1, int(rows * split[part]))
+        least = 2 * (1 - (1 - optimize["confidence"]) ** (1 / texts))
+        if least > optimize["budget"][name]:
+            optimize["budget"][name] = min(1.0, math.ceil(100 * least) / 100)
+            optimize["budget"].yaml_add_eol_comment(f"{texts} rows of {part} can show no much smaller share", name)
+
+
+# What a budget of `optimize` allows to be lost. Of a few rows nothing smaller can be shown.
+LOSSES = ("max_loss", "max_slice_loss", "max_metric_loss", "max_flip_share", "max_composition_share")
 
 
 def _rounded(number: float) -> float:
@@ -108,9 +126,11 @@ def make_tiny(edit: Edit) -> None:
     content["train"].update(max_tokens=32, max_steps=8, batch_size=16, evaluations_per_epoch=1, precision="fp32")
     content["evaluate"].update(bootstrap_samples=50, min_slice_rows=5)
     content["gate"] = [{"metric": default_metric(content["task"]), "at_least": 0.0}]
-    content["optimize"].update(
-        precisions=["fp32"], max_flip_share=0.2, max_metric_loss=0.2, batch_sizes=[1], rounds=3, warmup_rounds=1,
-        bootstrap_samples=50,
+    optimize = content["optimize"]
+    optimize.update(
+        engines=["torch", "onnxruntime", "openvino"], precisions=["fp32"], compressions=[], finalists=2,
+        batch_sizes=[1], rounds=3, warmup_rounds=1, bootstrap_samples=50,
     )  # fmt: skip
+    optimize["budget"].update(dict.fromkeys(LOSSES, 0.5))
     content["release"].update(min_requests=10, min_requests_rollback=5)
     content["monitor"].update(min_rows=50)

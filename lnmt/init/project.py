@@ -38,6 +38,7 @@ __pycache__/
 /.pytest_cache/
 /.ruff_cache/
 """
+KEPT = ("data/incoming", "data/production")  # inputs that come later: DVC wants their directories
 IDENTITY = {"NAME": "lnmt", "EMAIL": "lnmt@localhost"}
 
 
@@ -68,8 +69,8 @@ def write_project(directory: Path, edit: Edit, data: Path | None, *, store_text:
     check_target(directory)
     directory = directory.absolute()
     text = edit.text()
-    (directory / "data/incoming").mkdir(parents=True, exist_ok=True)
-    write_bytes(directory / "data/incoming/.gitkeep", b"")
+    for name in KEPT:
+        write_bytes(directory / name / ".gitkeep", b"")
     if data is not None:
         (directory / SOURCE).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(data, directory / SOURCE / data.name)
@@ -89,7 +90,8 @@ def gitignore() -> str:
     """What the stages write, the live state, and data that DVC tracks."""
     outputs = [f"/{path}" for stage in STAGES for path in stage.writes if path.startswith("data/")]
     own = ["/models/", "/reports/", "/dvc_plots/", "/.lnmt/", "/lnmt.env", "__pycache__/", ".venv/"]
-    lines = [*outputs, "/data/incoming/*", "!/data/incoming/.gitkeep", *own]
+    inputs = [line for name in KEPT for line in (f"/{name}/*", f"!/{name}/.gitkeep")]
+    lines = [*outputs, *inputs, *own]
     return "\n".join(lines) + "\n"
 
 

@@ -44,7 +44,7 @@ class Validation:
 class Answers:
     """An engine's answers to the whole split, in its order."""
 
-    numbers: NDArray[np.float32]  # [U, K], what another engine may move a little
+    numbers: NDArray[np.float32]  # [U, K], what another engine may move a little; a word without a token has none
     choices: NDArray[np.int64]  # [U, J], what is decided by them; none for regression
     scored: NDArray[np.float64]  # [N, D], rows of the task's metrics
 
@@ -101,8 +101,7 @@ def _tags(predictor: Predictor, validation: Validation, rows: slice) -> Answers:
     choices = np.array(chosen, dtype=np.int64)
     lengths = np.array([len(one.words) for one in tagged], dtype=np.int64)
     scored = TagMetrics(validation.labels).rows(np.concatenate(targets), choices, lengths)
-    has_token = choices != NO_TAG
-    return Answers(logits[has_token], choices[has_token, None], scored)
+    return Answers(logits[choices != NO_TAG], choices[:, None], scored)
 
 
 def _tokens(predictor: Predictor, validation: Validation, rows: slice) -> Answers:

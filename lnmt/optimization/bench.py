@@ -1,12 +1,15 @@
-"""Builds candidates, holds each against the reference, times all in turns.
+"""Measures candidates: how they answer, and how long they take beside the reference.
 
 Legend: R = rounds, Q = calls in a round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -15,11 +18,13 @@ from numpy.typing import NDArray
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.optimization.answers import Answers, Validation, collect
-from lnmt.optimization.backends import Source
-from lnmt.optimization.build import build_candidate
+from lnmt.optimization.build import Builder
 from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Measurement
+from lnmt.optimization.footprint import peak_memory_mb
 from lnmt.optimization.latency import draw_batches, summarise, time_in_turns
 from lnmt.optimization.parity import compare_answers
+from lnmt.optimization.plan import why_not
+from lnmt.optimization.records import Records
 from lnmt.params import OptimizeParams
 from lnmt.progress import Progress
 from lnmt.runtime.capabilities import Capabilities
@@ -27,97 +32,187 @@ from lnmt.runtime.predictor import Predictor
 
 Times = Mapping[int, Mapping[str, NDArray[np.float64]]]  # milliseconds [R, Q] by batch size and candidate's name
 
+LOOK_SHARE = 3  # a first look takes so many times fewer rounds
+
 
 @dataclass
 class Bench:
-    """The validation split, and the engines that were opened on it; `close` them, or use it in a `with`."""
+    """The splits, and the reference opened on them; `close` it, or use it in a `with`."""
 
-    source: Source
+    builder: Builder
     validation: Validation
+    test: Validation
     options: OptimizeParams
     machine: Capabilities
+    records: Records
     progress: Progress
-    predictors: dict[str, Predictor] = field(default_factory=dict)  # by candidate's name
+    lengths: Sequence[int] | None = None  # tokens of texts seen in service, to time with; None: the validation split's
+    clock: Callable[[], float] = time.monotonic
+    reference: Predictor = field(init=False)
 
     def __enter__(self) -> Self:
+        self.reference = self._open(REFERENCE)
+        self._deadline = self.clock() + self.options.time_limit_s
         return self
 
     def __exit__(self, *_: object) -> None:
-        for predictor in self.predictors.values():
-            predictor.close()
-        self.predictors.clear()
+        self.reference.close()
 
-    def measure(self, candidates: Sequence[Candidate]) -> tuple[list[Measurement], Times]:
-        """A measurement of each candidate, in order, and the raw times. The reference is one of them.
+    @property
+    def late(self) -> bool:
+        """Whether the time limit has passed."""
+        return self.clock() > self._deadline
 
-        A candidate that fails is measured as failed; only the reference's failure is raised.
+    def look(self, candidate: Candidate) -> Measurement:
+        """Answers and, in few rounds beside the reference, times. What fails, or is too late, says so."""
+        kept = self.records.measurement("look", candidate)
+        if kept is not None:
+            return kept
+        reason = why_not(candidate, self.machine)
+        if reason is None and self.late and candidate != REFERENCE:
+            reason = f"not tried: the time limit of {self.options.time_limit_s:g} s had passed"
+        if reason is not None:
+            return Measurement(candidate, failure=reason)
+        try:
+            found = self._look(candidate)
+        except LnmtError as error:
+            if candidate == REFERENCE:
+                raise
+            self.progress.note(f"{candidate.name}: {error.what}")
+            found = Measurement(candidate, failure=error.what)
+        return self.records.keep_measurement("look", found)
+
+    def split(self, name: str) -> Validation:
+        """ "validation" or "test"."""
+        return {"validation": self.validation, "test": self.test}[name]
+
+    def answers(self, split: str, candidate: Candidate, predictor: Predictor | None = None) -> Answers:
+        """The candidate's answers to "validation" or "test", asked for once."""
+        kept = self.records.answers(split, candidate)
+        if kept is not None:
+            return kept
+        held = self.split(split)
+        with ExitStack() as stack:
+            if predictor is None:
+                predictor = self.open(candidate, stack)
+            found = collect(predictor, held, self.progress, f"{split} {candidate.name}")
+        return self.records.keep_answers(split, candidate, found)
+
+    def tune(self, candidate: Candidate, variants: Sequence[Candidate]) -> Candidate:
+        """`candidate` or the one of `variants` (the same files, other settings) that is faster.
+
+        That is the one with the least mean time at the largest batch size, among those that are as good for the
+        objective as any, within 3 %.
         """
-        answers: dict[str, Answers] = {}
-        failures: dict[str, str] = {}
-        for candidate in candidates:
-            try:
-                answers[candidate.name] = self._answers(candidate)
-            except LnmtError as error:
-                if candidate == REFERENCE:
-                    raise
-                failures[candidate.name] = error.what
-                self.progress.note(f"{candidate.name}: {error.what}")
-        times = self._time(list(answers))
-        rng = np.random.default_rng(self.options.seed)
-        found = []
-        for candidate in candidates:
-            if candidate.name in failures:
-                found.append(Measurement(candidate, failure=failures[candidate.name]))
-                continue
-            found.append(
-                Measurement(
-                    candidate,
-                    megabytes=_megabytes(self.predictors[candidate.name].bundle),
-                    parity=compare_answers(answers[REFERENCE.name], answers[candidate.name], self.validation),
-                    latency={size: self._summary(times[size], candidate, rng) for size in self.options.batch_sizes},
-                )
-            )
+        if not variants or self.late:
+            return candidate
+        try:
+            with ExitStack() as stack:
+                opened = {one.name: self.open(one, stack) for one in (candidate, *variants)}
+                sizes = [self.options.objective.batch_size, max(self.options.batch_sizes)]
+                times = self._time(opened, sizes, brief=True)
+        except LnmtError as error:
+            self.progress.note(f"{candidate.name}: its settings stay as they are: {error.what}")
+            return candidate
+        mean = {size: {name: float(np.mean(calls)) for name, calls in found.items()} for size, found in times.items()}
+        objective, largest = mean[self.options.objective.batch_size], mean[max(self.options.batch_sizes)]
+        good = [one for one in (candidate, *variants) if objective[one.name] <= 1.03 * min(objective.values())]
+        return min(good, key=lambda one: largest[one.name])
+
+    def race(self, entries: Sequence[Measurement]) -> tuple[list[Measurement], Times]:
+        """All of them, the reference too, opened and timed in the same rounds; then their memory."""
+        with ExitStack() as stack:
+            opened = {one.candidate.name: self.open(one.candidate, stack) for one in entries}
+            times = self._time(opened, self.options.batch_sizes)
+        with self.progress.bar("memory", len(entries), "processes") as bar:
+            found = []
+            for one in entries:
+                memory = self._memory(opened[one.candidate.name].bundle)
+                found.append(replace(one, latency=self._latencies(times, one.candidate), final=True, memory_mb=memory))
+                bar.advance()
         return found, times
 
-    def _answers(self, candidate: Candidate) -> Answers:
-        """What a candidate, built and opened here, says of the split. Raises LnmtError where that cannot be."""
-        reason = self.machine.why_not(candidate.engine, candidate.precision)
-        if reason is not None:
-            raise LnmtError(f"not on this machine: {reason}", where=candidate.name)
-        bundle = build_candidate(candidate, self.source)
-        predictor = Predictor.open(bundle, threads=self.options.threads)
-        self.predictors[candidate.name] = predictor
-        return collect(predictor, self.validation, self.progress, candidate.name)
+    def open(self, candidate: Candidate, stack: ExitStack) -> Predictor:
+        """A predictor of the candidate; `stack` closes it, but for the reference, which stays."""
+        if candidate == REFERENCE:
+            return self.reference
+        predictor = self._open(candidate)
+        stack.callback(predictor.close)
+        return predictor
 
-    def _time(self, names: Sequence[str]) -> Times:
+    def _open(self, candidate: Candidate) -> Predictor:
+        return Predictor.open(self.builder.build(candidate).bundle, threads=self.options.threads)
+
+    def _look(self, candidate: Candidate) -> Measurement:
+        built = self.builder.build(candidate)
+        with ExitStack() as stack:
+            predictor = self.open(candidate, stack)
+            answers = self.answers("validation", candidate, predictor)
+            size = self.options.objective.batch_size
+            opened = {REFERENCE.name: self.reference, candidate.name: predictor}
+            times = self._time(opened, [size], brief=True)
+        return Measurement(
+            candidate,
+            megabytes=_megabytes(built.bundle),
+            built_s=built.seconds,
+            decided=built.decided,
+            parity=compare_answers(self.answers("validation", REFERENCE), answers, self.validation),
+            latency=self._latencies(times, candidate),
+        )
+
+    def _time(self, predictors: Mapping[str, Predictor], sizes: Sequence[int], *, brief: bool = False) -> Times:
         options = self.options
-        reference = self.predictors[REFERENCE.name]
-        rows = reference.encode(self.validation.texts)
+        rounds = math.ceil(options.rounds / LOOK_SHARE) if brief else options.rounds
+        warmup = math.ceil(options.warmup_rounds / LOOK_SHARE) if brief else options.warmup_rounds
         rng = np.random.default_rng(options.seed)
-        engines = {name: self.predictors[name].engine.infer for name in names}
-        turns = len(options.batch_sizes) * (options.rounds + options.warmup_rounds)
-        with self.progress.bar("latency", turns, "rounds") as bar:
+        rows = _with_lengths(self.reference.encode(self.validation.texts), self.lengths, rng)
+        engines = {name: predictor.engine.infer for name, predictor in predictors.items()}
+        sizes = sorted(set(sizes))
+        label = f"time {len(predictors)} engines" if len(predictors) > 2 else f"time {list(predictors)[-1]}"
+        with self.progress.bar(label, len(sizes) * (rounds + warmup), "rounds") as bar:
             return {
                 size: time_in_turns(
                     engines,
-                    draw_batches(rows, size, options.rounds, reference.pad, rng),
-                    warmup_rounds=options.warmup_rounds,
+                    draw_batches(rows, size, rounds, self.reference.pad, rng),
+                    warmup_rounds=warmup,
                     rng=rng,
                     advance=bar.advance,
                 )
-                for size in options.batch_sizes
+                for size in sizes
             }
 
-    def _summary(
-        self, times: Mapping[str, NDArray[np.float64]], candidate: Candidate, rng: np.random.Generator
-    ) -> Latency:
-        return summarise(
-            times[REFERENCE.name],
-            times[candidate.name],
-            confidence=self.options.confidence,
-            samples=self.options.bootstrap_samples,
-            rng=rng,
-        )
+    def _latencies(self, times: Times, candidate: Candidate) -> dict[int, Latency]:
+        rng = np.random.default_rng(self.options.seed)
+        return {
+            size: summarise(
+                found[REFERENCE.name],
+                found[candidate.name],
+                confidence=self.options.confidence,
+                samples=self.options.bootstrap_samples,
+                rng=rng,
+            )
+            for size, found in times.items()
+        }
+
+    def _memory(self, bundle: Bundle) -> float | None:
+        try:
+            return peak_memory_mb(bundle.path, batch_size=max(self.options.batch_sizes), threads=self.options.threads)
+        except LnmtError as error:
+            self.progress.note(f"{bundle.manifest.engine}: its memory is not known: {error.what}")
+            return None
+
+
+def _with_lengths(
+    rows: Sequence[list[int]], lengths: Sequence[int] | None, rng: np.random.Generator
+) -> Sequence[list[int]]:
+    """`rows` drawn anew, so that they are as long as the texts seen in service: each length's nearest row."""
+    if not lengths:
+        return rows
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    known = np.array([len(rows[place]) for place in order])
+    wanted = rng.choice(np.asarray(lengths), len(rows))
+    places = np.searchsorted(known, wanted).clip(0, len(known) - 1)
+    return [rows[order[place]] for place in places.tolist()]
 
 
 def _megabytes(bundle: Bundle) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lnmt.optimization.candidate import Latency
+from lnmt.optimization.candidate import Figure, Latency
 from lnmt.stats.bootstrap import percentile_interval
 from lnmt.types import Batch
 
@@ -83,20 +83,36 @@ def summarise(
     samples: int,
     rng: np.random.Generator,
 ) -> Latency:
-    """Medians of [R, Q] milliseconds with intervals.
+    """Median, 99th percentile and mean of [R, Q] milliseconds, with intervals.
 
     Whole rounds are resampled (a cluster bootstrap: Davison & Hinkley 1997, §3.8), since calls of one
     round share its disturbances, and the same rounds for both, since they share its batches.
     """
     drawn = rng.integers(0, len(candidate), (samples, len(candidate)))
-    medians = np.median(candidate[drawn].reshape(samples, -1), axis=1)  # [S]
-    baselines = np.median(reference[drawn].reshape(samples, -1), axis=1)
-    median = float(np.median(candidate))
-    return Latency(
-        calls=candidate.size,
-        median_ms=median,
-        median_interval=percentile_interval(medians, confidence),
-        p95_ms=float(np.quantile(candidate, 0.95)),
-        speedup=float(np.median(reference)) / median,
-        speedup_interval=percentile_interval(baselines / medians, confidence),
-    )
+    ours, theirs = (times[drawn].reshape(samples, -1) for times in (candidate, reference))  # [S, R·Q]
+
+    def figure(statistic: Statistic) -> Figure:
+        value, resampled = float(statistic(candidate.reshape(1, -1))[0]), statistic(ours)
+        return Figure(
+            ms=value,
+            interval=percentile_interval(resampled, confidence),
+            speedup=float(statistic(reference.reshape(1, -1))[0]) / value,
+            speedup_interval=percentile_interval(statistic(theirs) / resampled, confidence),
+        )
+
+    return Latency(candidate.size, figure(_median), figure(_p99), figure(_mean))
+
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # [S, N] → [S]
+
+
+def _median(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.median(times, axis=1))
+
+
+def _p99(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.quantile(times, 0.99, axis=1))
+
+
+def _mean(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(times.mean(axis=1))

@@ -1,82 +1,136 @@
-"""Stage `optimize`: every engine that this machine has, held against PyTorch; the fastest that is right ships."""
+"""Stage `optimize`: the fastest way to run the model that is provably not worse, and the proof."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnmt.bundles import Bundle
-from lnmt.files import new_directory
-from lnmt.optimization.backends import BACKENDS, Source
+from lnmt.data.batches import load_examples
+from lnmt.files import clear_disk_errors, directory_digest, new_directory
 from lnmt.optimization.bench import Bench
-from lnmt.optimization.build import build_reference, publish
-from lnmt.optimization.candidate import REFERENCE, Candidate, Measurement
-from lnmt.optimization.choose import Choice, choose
-from lnmt.optimization.inputs import approved, read_temperature, read_validation
-from lnmt.optimization.report import Summary, write_report
+from lnmt.optimization.build import Builder, build_reference, publish
+from lnmt.optimization.candidate import REFERENCE
+from lnmt.optimization.certificate import certificate
+from lnmt.optimization.inputs import approved, read_production, read_slices, read_split, read_temperature
+from lnmt.optimization.plan import list_candidates
+from lnmt.optimization.records import Records
+from lnmt.optimization.report import Summary, machine_json, write_report
+from lnmt.optimization.search import Found, search
+from lnmt.optimization.workshop import Workshop
 from lnmt.params import OptimizeParams, Params
-from lnmt.runtime.capabilities import capabilities
+from lnmt.runtime.capabilities import Capabilities, capabilities
+from lnmt.runtime.predictor import Predictor
 from lnmt.runtime.profile import reference_profile
+from lnmt.text.tokenizer import Tokenizer
+from lnmt.training.prepare import TrainingData
 
 if TYPE_CHECKING:
     from lnmt.stages import StageIO
 
+CODE = ("optimization", "runtime", "models", "stats", "training")  # what a kept finding was made by
+
 
 def optimize(params: Params, io: StageIO) -> None:
-    """data/processed + models/trained + calibration + approval → models/reference, models/optimized.
+    """data/processed + models/trained + calibration + approval → models/reference, models/optimized, a report.
 
-    Where no candidate beats the reference, models/optimized is a copy of it, digest and all, so
-    that nothing is registered or released twice. Raises LnmtError where models/trained was not
-    approved, the validation split is empty, an engine is unknown, or the reference does not run.
+    A search that was killed goes on with what it had measured. Where no candidate may ship, models/optimized is a copy
+    of the reference, digest and all, so that nothing is registered or released twice. Raises LnmtError where
+    models/trained was not approved, a split is empty, an engine or a compression is unknown, or the reference does not
+    run.
     """
     options = params.optimize
     candidates = list_candidates(options)
     trained = approved(Bundle.open(io.read("models/trained")), io.read("reports/gate"))
     temperature = read_temperature(io.read("reports/evaluation"))
-    manifest = trained.manifest
-    validation = read_validation(io.read("data/processed") / "validation", manifest.task, manifest.labels)
+    processed, manifest = io.read("data/processed"), trained.manifest
+    validation, test = (read_split(processed / name, manifest.task, manifest.labels) for name in ("validation", "test"))
+    production = read_production(io.read("data/production"))
     machine = capabilities()
-
-    shutil.rmtree(io.work, ignore_errors=True)
-    source = Source(build_reference(trained, temperature, io.lineage, io.work), io.work)
-    with Bench(source, validation, options, machine, io.progress) as bench:
-        measurements, times = bench.measure(candidates)
-        choice = choose(measurements, options)
-        profile = reference_profile(bench.predictors[REFERENCE.name], validation.texts, options.seed)
-        reference = publish(source.bundle, io.write("models/reference"), profile, {})
-        if choice.winner != REFERENCE:
-            predictor = bench.predictors[choice.winner.name]
-            profile = reference_profile(predictor, validation.texts, options.seed)
-            evidence = {"optimization": _evidence(choice, measurements, reference, machine.hardware, options)}
-            publish(predictor.bundle, io.write("models/optimized"), profile, evidence)
-        else:
-            with new_directory(io.write("models/optimized")) as directory:
-                shutil.copytree(reference.path, directory, dirs_exist_ok=True)
-    with new_directory(io.write("reports/optimization")) as directory:
-        write_report(directory, Summary(measurements, times, choice, machine, options, validation))
+    with clear_disk_errors(io.root):
+        reference = build_reference(trained, temperature, io.lineage, io.work)
+        records = Records(io.work / "search", _setting(reference, machine))
+        builder = Builder(reference, records.directory, _shop(params, io, reference), io.progress)
+        lengths = production.get("tokens")
+        with Bench(builder, validation, test, options, machine, records, io.progress, lengths) as bench:
+            found = search(bench, candidates, read_slices(test, params.evaluate, bench.reference))
+            proof = _publish(bench, found, io, directory_digest(processed))
+        summary = Summary(found, proof, machine, options, validation, test, production)
+        with new_directory(io.write("reports/optimization")) as directory:
+            write_report(directory, summary)
     shutil.rmtree(io.work)
-    io.progress.note(f"{choice.winner.name} ships: {choice.why}", winner=choice.winner.name)
+    io.progress.note(f"{found.choice.winner.name} ships: {found.choice.why}", winner=found.choice.winner.name)
 
 
-def list_candidates(options: OptimizeParams) -> list[Candidate]:
-    """Engines × precisions, the reference first and always. Raises UnknownName for an engine that no table has."""
-    for engine in options.engines:
-        BACKENDS.get(engine, where="params.yaml: optimize.engines")
-    asked = [Candidate(engine, precision) for engine in options.engines for precision in options.precisions]
-    return list({candidate.name: candidate for candidate in (REFERENCE, *asked)}.values())
-
-
-def _evidence(
-    choice: Choice, measurements: Sequence[Measurement], reference: Bundle, hardware: str, options: OptimizeParams
-) -> dict[str, Any]:
-    """What the winner ships with: its own measurement and the reference's, and under what they hold."""
-    by_name = {entry.candidate.name: entry.as_json() for entry in measurements}
-    return {
-        "why": choice.why,
-        "hardware": hardware,
-        "objective_batch_size": options.objective_batch_size,
-        "confidence": options.confidence,
-        "measured": by_name[choice.winner.name],
-        "reference": {"bundle": reference.digest, **by_name[REFERENCE.name]},
+def _publish(bench: Bench, found: Found, io: StageIO, data: str) -> dict[str, Any] | None:
+    """Write both bundles; returns the winner's certificate, None where the reference ships itself."""
+    options, texts = bench.options, bench.validation.texts
+    profile = reference_profile(bench.reference, texts, options.seed)
+    reference = publish(bench.builder.build(REFERENCE).bundle, io.write("models/reference"), profile, {})
+    winner = next((entry for entry in found.finalists if entry.candidate == found.choice.winner), None)
+    if winner is None:
+        with new_directory(io.write("models/optimized")) as directory:
+            shutil.copytree(reference.path, directory, dirs_exist_ok=True)
+        return None
+    bundle = bench.builder.build(winner.candidate).bundle
+    machine = machine_json(bench.machine, options)
+    proof = certificate(winner, bundle, reference, found, machine, options, data)
+    predictor = Predictor.open(bundle, threads=options.threads)
+    try:
+        profile = reference_profile(predictor, texts, options.seed)
+    finally:
+        predictor.close()
+    evidence = {
+        "optimization": {
+            "why": found.choice.why,
+            "hardware": bench.machine.hardware,
+            "confidence": options.confidence,
+            "measured": winner.as_json(),
+            "reference": {"bundle": reference.digest, **found.reference.as_json()},
+        }
     }
+    publish(bundle, io.write("models/optimized"), profile, evidence, proof)
+    return proof
+
+
+def _setting(reference: Bundle, machine: Capabilities) -> dict[str, Any]:
+    """What findings hold for; in another setting a search begins anew."""
+    package = Path(__file__).parents[1]
+    code = {name: directory_digest(package / name) for name in CODE}
+    return {
+        "reference": reference.digest,
+        "hardware": machine.hardware,
+        "libraries": dict(machine.libraries),
+        "code": code,
+    }
+
+
+def _shop(params: Params, io: StageIO, reference: Bundle) -> Callable[[], Workshop]:
+    """What compressions may use; the training data are read when the first one asks."""
+    options: OptimizeParams = params.optimize
+
+    @cache
+    def shop() -> Workshop:
+        manifest, processed = reference.manifest, io.read("data/processed")
+        tokenizer = Tokenizer(reference.file("tokenizer.json"), manifest.max_tokens)
+        labels = tuple(manifest.labels)
+        train, validation = (
+            load_examples(processed / name, manifest.task, labels, tokenizer, io.progress, cache=io.tokens)
+            for name in ("train", "validation")
+        )
+        return Workshop(
+            bundle=reference,
+            data=TrainingData(manifest.task, labels, train, validation, tokenizer, reference.path, processed),
+            train=params.train,
+            tuning=options.fine_tune,
+            calibration_rows=options.calibration_rows,
+            work=io.work,
+            shared=io.work / "teacher",
+            progress=io.progress,
+            seed=options.seed,
+        )
+
+    return shop

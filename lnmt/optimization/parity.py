@@ -13,6 +13,7 @@ import numpy as np
 
 from lnmt.optimization.answers import Answers, Validation, task_metrics
 from lnmt.optimization.candidate import Parity
+from lnmt.optimization.losses import target_spread
 from lnmt.training.metrics.names import default_metric, higher_is_better
 from lnmt.types import Task
 
@@ -29,7 +30,7 @@ def compare_answers(reference: Answers, candidate: Answers, validation: Validati
     """How far the candidate's answers to the split are from the reference's."""
     task = validation.task
     moved = np.abs(reference.numbers - candidate.numbers)
-    spread = _spread(validation)
+    spread = target_spread(validation)
     if task == "text-regression":
         flips, share = None, float(moved.mean()) / spread
     else:
@@ -47,10 +48,3 @@ def compare_answers(reference: Answers, candidate: Answers, validation: Validati
         metric_loss=(of_reference - value if higher_is_better(name) else value - of_reference) / spread,
         max_difference=float(moved.max(initial=0.0)),
     )
-
-
-def _spread(validation: Validation) -> float:
-    """What a move and a loss are told in: the target's standard deviation (1 where it has none); other tasks 1."""
-    if validation.task != "text-regression":
-        return 1.0
-    return float(np.std(np.asarray(validation.targets, dtype=np.float64))) or 1.0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +13,66 @@ from lnmt.files import write_bytes, write_json
 from lnmt.optimization.answers import Validation
 from lnmt.optimization.bench import Times
 from lnmt.optimization.candidate import REFERENCE, Measurement
-from lnmt.optimization.choose import Choice
-from lnmt.optimization.parity import UNITS
+from lnmt.optimization.page import render_page
+from lnmt.optimization.pareto import pareto_front
+from lnmt.optimization.search import Found
 from lnmt.params import OptimizeParams
 from lnmt.runtime.capabilities import Capabilities
-from lnmt.training.metrics.names import default_metric
-from lnmt.types import Task
-
-TEMPLATE = "page.html.j2"
-WIDTH, HEIGHT = 640, 240  # of the plot's inside, in its own units
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that was found."""
+    """What was found, and under what it holds."""
 
-    measurements: Sequence[Measurement]
-    times: Times
-    choice: Choice
+    found: Found
+    certificate: Mapping[str, Any] | None  # of the winner; None: the reference ships, which needs none
     machine: Capabilities
     options: OptimizeParams
     validation: Validation
+    test: Validation
+    production: Mapping[str, Any]  # what service measured, by bundle
 
 
-def write_report(directory: Path, found: Summary) -> None:
-    """Write measurements.json, latency.csv and index.html into `directory`."""
-    document = as_json(found)
+def write_report(directory: Path, summary: Summary) -> None:
+    """Write measurements.json, latency.csv, index.html and, where there is one, certificate.json into `directory`."""
+    document = as_json(summary)
     write_json(directory / "measurements.json", document)
-    write_bytes(directory / "latency.csv", latency_csv(found.times).encode())
-    write_bytes(directory / "index.html", render_page(document, found.options).encode())
+    write_bytes(directory / "latency.csv", latency_csv(summary.found.times).encode())
+    write_bytes(directory / "index.html", render_page(document).encode())
+    if summary.certificate is not None:
+        write_json(directory / "certificate.json", summary.certificate)
 
 
-def as_json(found: Summary) -> dict[str, Any]:
+def as_json(summary: Summary) -> dict[str, Any]:
     """measurements.json. The winner and its speed-up stand at the top, where `dvc metrics` shows them."""
-    size = found.options.objective_batch_size
-    winner = next(entry for entry in found.measurements if entry.candidate == found.choice.winner)
-    latency = winner.latency[size]
+    found, options = summary.found, summary.options
+    entries = _entries(found)
+    winner = next(entry for entry in entries if entry.candidate == found.choice.winner)
+    figure = winner.figure(options.objective)
+    front = pareto_front(entries, options.objective.batch_size)
     return {
-        "winner": found.choice.winner.name,
+        "winner": winner.candidate.name,
         "why": found.choice.why,
-        "median_ms": latency.median_ms,
-        "speedup": latency.speedup,
-        "speedup_interval": latency.speedup_interval.as_list(),
-        "objective_batch_size": size,
-        "confidence": found.options.confidence,
-        "task": found.validation.task,
-        "rows": len(found.validation.texts),
-        "machine": {
-            "hardware": found.machine.hardware,
-            "cpu": found.machine.cpu,
-            "threads": found.options.threads or found.machine.cores,
-            "libraries": dict(found.machine.libraries),
-        },
-        "measurements": [
-            {**entry.as_json(), "lost": found.choice.lost.get(entry.candidate.name)} for entry in found.measurements
-        ],
+        "ms": figure.ms,
+        "speedup": figure.speedup,
+        "speedup_interval": figure.speedup_interval.as_list(),
+        "confidence": options.confidence,
+        "task": summary.validation.task,
+        "rows": {"validation": len(summary.validation.texts), "test": len(summary.test.texts)},
+        "machine": machine_json(summary.machine, options),
+        "options": options.model_dump(mode="json"),
+        "pareto": [entry.candidate.name for entry in front],
+        "measurements": [_entry(entry, summary) for entry in entries],
+    }
+
+
+def machine_json(machine: Capabilities, options: OptimizeParams) -> dict[str, Any]:
+    """What the figures hold for."""
+    return {
+        "hardware": machine.hardware,
+        "cpu": machine.cpu,
+        "threads": options.threads or machine.cores,
+        "libraries": dict(machine.libraries),
     }
 
 
@@ -84,79 +88,40 @@ def latency_csv(times: Times) -> str:
     return out.getvalue()
 
 
-def render_page(document: Mapping[str, Any], options: OptimizeParams) -> str:
-    """The page of what measurements.json holds."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["ms"] = lambda value: f"{value:.2f}"
-    environment.filters["share"] = lambda value: f"{100 * value:.2f}%"
-    environment.filters["signed"] = lambda value: f"{value:+.4f}".replace("-", "−")
-    environment.filters["interval"] = lambda ends: f"{ends[0]:.2f} … {ends[1]:.2f}"
-    template = environment.from_string(files("lnmt.optimization").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    entries = [{**entry, "number": number} for number, entry in enumerate(document["measurements"], start=1)]
-    size = str(options.objective_batch_size)
-    task: Task = document["task"]
-    measured = [entry for entry in entries if entry["failure"] is None]
-    return template.render(
-        document=document,
-        options=options.model_dump(),
-        entries=entries,
-        reference=REFERENCE.name,
-        size=size,
-        metric=default_metric(task),
-        differs="mean move, in σ of the target" if task == "text-regression" else f"{UNITS[task]} flipped",
-        charts=[_bars(measured, str(batch_size)) for batch_size in options.batch_sizes],
-        plot=_plot(measured, size, options.max_flip_share),
-    )
+def _entries(found: Found) -> list[Measurement]:
+    """All candidates in the order in which they were looked at; finalists as they were timed in the end."""
+    final = {entry.candidate.with_settings({}).name: entry for entry in (found.reference, *found.finalists)}
+    return [final.get(entry.candidate.name, entry) for entry in found.looked]
 
 
-def _bars(entries: Sequence[Mapping[str, Any]], size: str) -> dict[str, Any]:
-    """Median latencies at one batch size, widths in percent of the longest whisker."""
-    longest = max(entry["latency"][size]["median_interval"][1] for entry in entries)
-    rows = []
-    for entry in sorted(entries, key=lambda entry: float(entry["latency"][size]["median_ms"])):
-        latency = entry["latency"][size]
-        low, high = latency["median_interval"]
-        rows.append(
-            {
-                "name": entry["name"],
-                "median_ms": latency["median_ms"],
-                "speedup": latency["speedup"],
-                "width": 100 * latency["median_ms"] / longest,
-                "left": 100 * low / longest,
-                "span": 100 * (high - low) / longest,
-            }
-        )
-    return {"size": size, "rows": rows}
-
-
-@dataclass(frozen=True)
-class _Point:
-    number: int
-    name: str
-    x: float
-    y: float
-
-
-def _plot(entries: Sequence[Mapping[str, Any]], size: str, limit: float) -> dict[str, Any]:
-    """Speed against likeness: x is the median latency, y the share that differs, `limit` a line."""
-    longest = 1.1 * max(entry["latency"][size]["median_ms"] for entry in entries)
-    highest = max(0.001, 1.3 * max(limit, *(entry["parity"]["flip_share"] for entry in entries)))
-    points = [
-        _Point(
-            entry["number"],
-            entry["name"],
-            WIDTH * entry["latency"][size]["median_ms"] / longest,
-            HEIGHT * (1 - entry["parity"]["flip_share"] / highest),
-        )
-        for entry in entries
-    ]
+def _entry(entry: Measurement, summary: Summary) -> dict[str, Any]:
+    """A candidate's measurement, with what became of it."""
+    found, name = summary.found, entry.candidate.name
+    verdict = found.certification.verdicts.get(name)
+    company = found.composition.get(name)
     return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "points": [asdict(point) for point in points],
-        "limit": HEIGHT * (1 - limit / highest),
-        "x_ticks": [(WIDTH * part / 4, longest * part / 4) for part in range(5)],
-        "y_ticks": [(HEIGHT * (1 - part / 4), highest * part / 4) for part in range(5)],
+        **entry.as_json(),
+        "outcome": _outcome(entry, found),
+        "lost": found.choice.lost.get(name),
+        "verdict": None if verdict is None else verdict.as_json(),
+        "composition": None if company is None else company.as_json(),
+        "in_service": [
+            {"bundle": digest, **told}
+            for digest, told in summary.production.get("bundles", {}).items()
+            if told["candidate"] == name
+        ],
     }
+
+
+def _outcome(entry: Measurement, found: Found) -> str:
+    """One word for people who look down a column."""
+    name = entry.candidate.name
+    if entry.candidate == found.choice.winner:
+        return "ships"
+    if entry.candidate == REFERENCE:
+        return "reference"
+    if entry.failure is not None:
+        return "absent" if entry.failure.startswith(("not on this machine", "not tried")) else "failed"
+    if not entry.final:
+        return "passed over"
+    return "certified" if name in found.certification.certified else "refused"

@@ -18,28 +18,33 @@ from lnmt.params.ingest import (
     IngestParams,
     Source,
 )
-from lnmt.params.judge import EvaluateParams, Gate, OptimizeParams
+from lnmt.params.judge import EvaluateParams, Gate
 from lnmt.params.live import MonitorParams, ReleaseParams
 from lnmt.params.load import Params, load_params, parse_params
+from lnmt.params.optimize import Budget, EngineSettings, FineTune, Objective, OptimizeParams
 from lnmt.params.section import Plugin, Section
 from lnmt.params.train import LoraParams, TrainParams
 from lnmt.params.tune import Choices, Range, TuneParams, WholeRange
 
 __all__ = [
     "Bin",
+    "Budget",
     "Choices",
     "Columns",
     "Csv",
     "DatabaseSource",
+    "EngineSettings",
     "EvaluateParams",
     "FileItem",
     "FilesSource",
+    "FineTune",
     "Gate",
     "HttpSource",
     "HubDataSource",
     "IngestParams",
     "LoraParams",
     "MonitorParams",
+    "Objective",
     "OptimizeParams",
     "Params",
     "Plugin",

@@ -1,10 +1,8 @@
-"""`evaluate`, `gate`, `optimize`: how good is good enough, and how fast."""
+"""`evaluate`, `gate`: how good a model is, and how good is good enough."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from lnmt.params.section import Count, Section, Share
 
@@ -33,25 +31,4 @@ class Gate(Section):
         rules = [self.at_least is not None, self.at_most is not None, self.above is not None]
         if sum(rules) != 1 or (self.above is None) != (self.by is None):
             raise ValueError("give exactly one of `at_least`, `at_most`, or `above` together with `by`")
-        return self
-
-
-class OptimizeParams(Section):
-    engines: Annotated[list[str], Field(min_length=1)]
-    precisions: Annotated[list[Literal["fp32", "bf16"]], Field(min_length=1)]
-    max_flip_share: Share
-    max_metric_loss: Share
-    batch_sizes: Annotated[list[Count], Field(min_length=1)]
-    objective_batch_size: Count
-    rounds: Count
-    warmup_rounds: Count
-    confidence: Share
-    bootstrap_samples: Count
-    threads: Count | None
-    seed: int
-
-    @model_validator(mode="after")
-    def _objective_is_measured(self) -> OptimizeParams:
-        if self.objective_batch_size not in self.batch_sizes:
-            raise ValueError(f"objective_batch_size must be one of batch_sizes: {self.batch_sizes}")
         return self

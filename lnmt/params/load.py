@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field, ValidationError
 from lnmt.errors import LnmtError
 from lnmt.params.data import ProcessParams, ValidateParams
 from lnmt.params.ingest import IngestParams
-from lnmt.params.judge import EvaluateParams, Gate, OptimizeParams
+from lnmt.params.judge import EvaluateParams, Gate
 from lnmt.params.live import MonitorParams, ReleaseParams
+from lnmt.params.optimize import OptimizeParams
 from lnmt.params.section import Section
 from lnmt.params.task import task_problems
 from lnmt.params.train import TrainParams

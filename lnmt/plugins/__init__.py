@@ -17,11 +17,13 @@ from lnmt.public import public_names
 
 if TYPE_CHECKING:
     from lnmt.models import MODELS
+    from lnmt.optimization.compressions import COMPRESSIONS
     from lnmt.text.processors import PROCESSORS
     from lnmt.training.callbacks import CALLBACKS
     from lnmt.training.optimizers import OPTIMIZERS
 
     register_callback = CALLBACKS.register
+    register_compression = COMPRESSIONS.register
     register_model = MODELS.register
     register_optimizer = OPTIMIZERS.register
     register_processor = PROCESSORS.register

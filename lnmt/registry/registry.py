@@ -58,18 +58,25 @@ class Registry:
         return experiment(self.client, name, self.artifacts_dir, self.tracking_uri)
 
     def register(
-        self, bundle: Bundle, *, name: str, metrics: Mapping[str, float], input_example: Sequence[str]
+        self,
+        bundle: Bundle,
+        *,
+        name: str,
+        metrics: Mapping[str, float],
+        input_example: Sequence[str],
+        reports: Sequence[Path] = (),
     ) -> Version:
         """Make `bundle` a version of the model `name`, with its figures and lineage and no alias.
 
         The same bundle again gives the version that is there. `input_example`: a few texts, shown in
-        MLflow. Raises Transient where MLflow or its database cannot be reached.
+        MLflow; `reports`: directories that are kept with its run, under their own names. Raises Transient
+        where MLflow or its database cannot be reached.
         """
         with explained(self.tracking_uri), self._lock():
             found = self.version_of(name, bundle.digest)
             if found is not None:
                 return found
-            return self._register(bundle, name, metrics, input_example)
+            return self._register(bundle, name, metrics, input_example, reports)
 
     def versions(self, name: str) -> list[Version]:
         """Every version of a model, oldest first; none where nothing was registered."""
@@ -159,7 +166,12 @@ class Registry:
             return None
 
     def _register(
-        self, bundle: Bundle, name: str, metrics: Mapping[str, float], input_example: Sequence[str]
+        self,
+        bundle: Bundle,
+        name: str,
+        metrics: Mapping[str, float],
+        input_example: Sequence[str],
+        reports: Sequence[Path],
     ) -> Version:
         client, tags, done = self.client, tags_of(bundle), False
         title = f"{bundle.manifest.engine} {bundle.manifest.precision} {bundle.digest.removeprefix('sha256:')[:12]}"
@@ -169,6 +181,8 @@ class Registry:
                 run.experiment_id, name=name, source_run_id=run.run_id, tags=tags, model_type=bundle.manifest.task
             )
             self._log_figures(run.run_id, logged.model_id, metrics)
+            for report in reports:
+                client.log_artifacts(run.run_id, str(report), report.name)
             with tempfile.TemporaryDirectory() as directory:
                 write_model(Path(directory, "model"), bundle, logged, input_example)
                 client.log_model_artifacts(logged.model_id, str(Path(directory, "model")))

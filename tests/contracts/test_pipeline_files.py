@@ -37,7 +37,7 @@ def test_dvc_is_set_up_as_in_a_new_project(repository: Path) -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=NAMES)
 def test_a_stage_reads_what_is_written_before_it(stage: Stage) -> None:
     written = {path for before in STAGES[: NAMES.index(stage.name)] for path in before.writes}
-    assert set(stage.reads) <= written | {"data/incoming"}
+    assert set(stage.reads) <= written | {"data/incoming", "data/production"}
     assert not set(stage.reads) & set(stage.writes)
 
 

@@ -153,13 +153,20 @@ def test_lists_that_may_be_tags_are_asked_about(tmp_path: Path) -> None:
     assert (raised.value.value, raised.value.fix) == ('["O", "B-x", "O"]', "say with --task which they are")
 
 
-def test_numbers_are_described_and_their_unit_counts(tmp_path: Path) -> None:
+def test_numbers_are_described(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "rows.jsonl", [0, 100, 100, 0, None])
     look = read_labels(path, source(path), "text-regression", 0.05)
     numbers = {"minimum": 0.0, "maximum": 100.0, "mean": 50.0, "deviation": 50.0}
     assert look == Look("text-regression", 5, 1, {}, numbers)
-    assert params_for(look).optimize.max_metric_loss == 0.2  # 0.005 of the deviation, one digit
-    assert params_for(Look("text-regression", 5, 1, {}, {"deviation": 1000.0})).optimize.max_metric_loss == 1.0
+
+
+def test_few_rows_get_limits_that_they_can_show() -> None:
+    few, many = (params_for(Look("text-regression", rows, 0, {}, {"deviation": 1.0})) for rows in (200, 100_000))
+    shipped = many.optimize.budget
+    assert (shipped.max_loss, shipped.max_flip_share, shipped.max_composition_share) == (0.01, 0.02, 0.02)
+    # 36 rows of test: 1 - 0.05^(1/36) = 0.080, twice; 16 of validation: 0.171, twice
+    assert (few.optimize.budget.max_loss, few.optimize.budget.max_flip_share) == (0.16, 0.16)
+    assert few.optimize.budget.max_composition_share == 0.35
 
 
 def test_rare_labels_and_tags_lower_the_bound_on_their_share(tmp_path: Path) -> None:

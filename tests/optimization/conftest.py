@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pytest
 
 from lnmt.bundles import Bundle
 from lnmt.files import write_json
+from lnmt.init.edits import LOSSES
 from lnmt.params import OptimizeParams, Params, load_params
 from lnmt.progress import Progress
 from lnmt.stages import StageIO, find_stage
@@ -30,25 +33,42 @@ def stage_io(root: Path) -> StageIO:
     )
 
 
-def quick(**changes: object) -> Params:
-    """The shipped parameters, with few rounds."""
+def quick(*, slices: Sequence[str] = ("length", "label"), **changes: Any) -> Params:
+    """The shipped parameters with few rounds and wide limits: of a few rows nothing narrow can be shown."""
     params = load_params(ROOT / "params.yaml")
-    few = {"rounds": 4, "warmup_rounds": 1, "batch_sizes": [1, 4], "threads": 1, "bootstrap_samples": 200, **changes}
+    few = {
+        "engines": ["torch", "onnxruntime", "openvino"],
+        "precisions": ["fp32", "bf16"],
+        "compressions": [],
+        "settings": {"streams": [1], "group_rows": [None]},
+        "rounds": 4,
+        "warmup_rounds": 1,
+        "batch_sizes": [1, 4],
+        "threads": 1,
+        "bootstrap_samples": 200,
+        "objective": {"measure": "p50", "batch_size": 1},
+        **changes,
+        "budget": {**params.optimize.budget.model_dump(), **dict.fromkeys(LOSSES, 0.5), **changes.get("budget", {})},
+    }
     options = OptimizeParams.model_validate(params.optimize.model_dump() | few)
-    return params.model_copy(update={"optimize": options}).only(("plugins", "optimize"))
+    evaluate = params.evaluate.model_copy(update={"slices": list(slices)})
+    wanted = params.model_copy(update={"optimize": options, "evaluate": evaluate})
+    return wanted.only(find_stage("optimize").sections)
 
 
 def make_project(root: Path, rows: int = 60) -> Bundle:
-    """What `optimize` reads: a trained tiny bundle that was approved, its temperature, a validation split."""
+    """What `optimize` reads: a trained tiny bundle that was approved, its temperature, the splits."""
     trained = tiny_bundle(root / "models" / "trained")
     rng = np.random.default_rng(3)
-    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 30))) for _ in range(rows)]
-    labels = [str(label) for label in rng.choice(LABELS, rows)]
-    directory = root / "data" / "processed" / "validation"
-    directory.mkdir(parents=True)
     schema = pa.schema([(name, pa.string()) for name in ("id", "text", "label")])
-    table = pa.table([[str(row) for row in range(rows)], texts, labels], schema=schema)
-    pq.write_table(table, directory / "part-00000.parquet")
+    for split in ("train", "validation", "test"):
+        texts = [" ".join(rng.choice(WORDS, rng.integers(1, 30))) for _ in range(rows)]
+        labels = [str(label) for label in rng.choice(LABELS, rows)]
+        directory = root / "data" / "processed" / split
+        directory.mkdir(parents=True)
+        table = pa.table([[f"{split}-{row}" for row in range(rows)], texts, labels], schema=schema)
+        pq.write_table(table, directory / "part-00000.parquet")
+    (root / "data/production").mkdir()
     write_json(root / "reports/evaluation/calibration.json", {"temperature": 1.25})
     write_json(root / "reports/gate/approval.json", {"bundle": trained.digest, "passed": True, "gates": 1})
     return trained

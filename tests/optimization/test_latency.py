@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lnmt.optimization.candidate import Latency
 from lnmt.optimization.latency import draw_batches, summarise, time_in_turns
 from lnmt.types import Batch
 
@@ -69,15 +70,17 @@ def test_turns_are_interleaved_warmed_up_and_timed_apart() -> None:
 def test_summary_of_known_times() -> None:
     reference, candidate = np.full((5, 2), 6.0), np.array([[1.0, 3.0]] * 5)
     found = summarise(reference, candidate, confidence=0.95, samples=50, rng=np.random.default_rng(0))
-    assert (found.calls, found.median_ms, found.speedup) == (10, 2.0, 3.0)
-    assert found.median_interval.as_list() == [2.0, 2.0]
-    assert found.speedup_interval.as_list() == [3.0, 3.0]
-    assert found.p95_ms == 3.0
+    assert (found.calls, found.p50.ms, found.p50.speedup) == (10, 2.0, 3.0)
+    assert found.p50.interval.as_list() == [2.0, 2.0]
+    assert found.p50.speedup_interval.as_list() == [3.0, 3.0]
+    assert (found.p99.ms, found.p99.speedup) == (3.0, 2.0)
+    assert (found.mean.ms, found.mean.speedup) == (2.0, 3.0)
+    assert Latency.from_json(found.as_json()) == found
 
 
 def test_rounds_that_were_disturbed_together_do_not_blur_the_speedup() -> None:
     noise = np.random.default_rng(0).lognormal(0, 0.5, (40, 1))
     reference, candidate = 4 * noise * np.ones((40, 8)), 2 * noise * np.ones((40, 8))
     found = summarise(reference, candidate, confidence=0.95, samples=500, rng=np.random.default_rng(1))
-    assert found.median_interval.high / found.median_interval.low > 1.2
-    np.testing.assert_allclose(found.speedup_interval.as_list(), [2.0, 2.0])
+    assert found.p50.interval.high / found.p50.interval.low > 1.2
+    np.testing.assert_allclose(found.p50.speedup_interval.as_list(), [2.0, 2.0])

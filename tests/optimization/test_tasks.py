@@ -19,7 +19,7 @@ from lnmt.errors import LnmtError, UnknownName
 from lnmt.files import write_json
 from lnmt.models import MODELS
 from lnmt.models.base import BaseModel, Inputs
-from lnmt.optimization.inputs import read_validation
+from lnmt.optimization.inputs import read_split
 from lnmt.optimization.optimize import optimize
 from lnmt.runtime.capabilities import capabilities
 from lnmt.runtime.predictor import Predictor
@@ -38,7 +38,7 @@ EXPECTED: Mapping[Task, tuple[str, str]] = {  # unit, metric
 }
 
 
-def write_validation(directory: Path, task: Task, rows: int = ROWS) -> list[dict[str, Any]]:
+def write_split(directory: Path, task: Task, rows: int = ROWS) -> list[dict[str, Any]]:
     """The split as stage `process` leaves it: every label as text."""
     found = task_rows(task, rows)
     cells = [row.get("label") for row in found]
@@ -55,7 +55,9 @@ def write_validation(directory: Path, task: Task, rows: int = ROWS) -> list[dict
 
 def make_project(root: Path, task: Task, trained: Bundle) -> None:
     """What `optimize` reads beside the trained bundle."""
-    write_validation(root / "data/processed/validation", task)
+    for split in ("train", "validation", "test"):
+        write_split(root / "data/processed" / split, task)
+    (root / "data/production").mkdir()
     write_json(root / "reports/evaluation/calibration.json", {"temperature": 1.25})
     write_json(root / "reports/gate/approval.json", {"bundle": trained.digest, "passed": True})
 
@@ -69,9 +71,9 @@ def measurements(root: Path) -> dict[str, Any]:
 def test_every_task_is_optimised(task: Task, tmp_path: Path) -> None:
     trained = task_bundle(tmp_path / "models/trained", task)
     make_project(tmp_path, task, trained)
-    optimize(quick(rounds=3, batch_sizes=[1]), stage_io(tmp_path))
+    optimize(quick(rounds=3, batch_sizes=[1], slices=["length"]), stage_io(tmp_path))
     document = measurements(tmp_path)
-    assert (document["task"], document["rows"]) == (task, ROWS)
+    assert (document["task"], document["rows"]) == (task, {"validation": ROWS, "test": ROWS})
     unit, metric = EXPECTED[task]
     machine = capabilities()
     for entry in document["measurements"]:
@@ -90,7 +92,7 @@ def test_every_task_is_optimised(task: Task, tmp_path: Path) -> None:
             assert 1e-4 < parity["max_difference"] < 0.5
     assert document["measurements"][0]["parity"]["units"] == _units(task, trained)
     reference, winner = (Bundle.open(tmp_path / "models" / name) for name in ("reference", "optimized"))
-    assert f"{winner.manifest.engine}-{winner.manifest.precision}" == document["winner"]
+    assert f"{winner.manifest.engine}-{winner.manifest.precision}" == document["winner"].partition(" ")[0]
     assert {bundle.manifest.task for bundle in (reference, winner)} == {task}
     assert reference.manifest.temperature == 1.25
     profile = pq.read_table(winner.file("profile.parquet"))
@@ -180,7 +182,7 @@ def test_a_label_that_the_task_does_not_allow_is_told(task: Task, cell: str, mat
     table = pa.table({"id": ["r0"], "text": ["a b"], "label": [cell]})
     pq.write_table(table, tmp_path / "validation/part-00000.parquet")
     with pytest.raises(LnmtError, match=match) as raised:
-        read_validation(tmp_path / "validation", task, LABELS[task] or [])
+        read_split(tmp_path / "validation", task, LABELS[task] or [])
     assert isinstance(raised.value, UnknownName) == (task != "text-regression")
 
 
@@ -191,9 +193,7 @@ def test_words_and_tags_must_stay_together(tmp_path: Path) -> None:
     table = pa.table({"id": ["r0"], "text": ["anna visits paris"], "label": ["B-PER O"]})
     (tmp_path / "validation").mkdir()
     pq.write_table(table, tmp_path / "validation/part-00000.parquet")
-    validation = read_validation(
-        tmp_path / "validation", "token-classification", list(LABELS["token-classification"] or [])
-    )
+    validation = read_split(tmp_path / "validation", "token-classification", list(LABELS["token-classification"] or []))
     predictor = Predictor.open(task_bundle(tmp_path / "bundle", "token-classification"), threads=1)
     with pytest.raises(LnmtError, match=r"3 words and 2 tags(?s:.*)row r0"):
         collect(predictor, validation, Progress(show=False), "torch-fp32")

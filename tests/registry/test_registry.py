@@ -65,6 +65,16 @@ def test_a_version_says_what_it_is_and_where_it_comes_from(registry: Registry, n
     assert registry.client.get_run(version.run).info.status == "FINISHED"
 
 
+def test_reports_are_kept_with_the_run(registry: Registry, name: str, tmp_path: Path) -> None:
+    report = tmp_path / "optimization"
+    report.mkdir()
+    (report / "measurements.json").write_text("{}")
+    bundle = plain_bundle(tmp_path / "bundle")
+    version = registry.register(bundle, name=name, metrics={}, input_example=[], reports=[report])
+    kept = registry.client.list_artifacts(version.run, "optimization")
+    assert [entry.path for entry in kept] == ["optimization/measurements.json"]
+
+
 def test_what_is_not_known_has_no_tag(registry: Registry, name: str, tmp_path: Path) -> None:
     lineage = Lineage(commit=None, dirty=True, params="sha256:p", lock="sha256:l", data=None)
     bundle = plain_bundle(tmp_path / "bundle", lineage=lineage)

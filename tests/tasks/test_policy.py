@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed
 
 from lnmt.errors import GateBlocked, LnmtError, Transient
-from tasks.artifacts import metrics_table
+from tasks.artifacts import metrics_table, pareto_table
 from tasks.policy import artifact_name, is_transient
 
 
@@ -35,6 +35,25 @@ def test_the_metrics_table_has_a_row_for_the_model_and_each_baseline() -> None:
     assert metrics_table({"test": {**row, "rows": 3}, "baselines": {"majority": row}}) == [
         {"model": "this model", "accuracy": 0.7751, "macro_f1": 0.71},
         {"model": "majority", "accuracy": 0.7751, "macro_f1": 0.71},
+    ]
+
+
+def test_the_pareto_table_has_the_engines_that_none_beats() -> None:
+    def entry(name: str, speedup: float, outcome: str) -> dict[str, object]:
+        figure = {"ms": 10 / speedup, "speedup": speedup}
+        parity = {"metric": "rmse", "metric_loss": 0.00123456}
+        latency = {"8": {"p50": figure}}
+        return {"name": name, "outcome": outcome, "parity": parity, "megabytes": 2.5, "latency": latency}
+
+    document = {
+        "options": {"objective": {"batch_size": 8}},
+        "pareto": ["slow", "fast"],
+        "measurements": [entry("slow", 1.0, "reference"), entry("beaten", 1.5, "refused"), entry("fast", 4.0, "ships")],
+    }
+    common = {"rmse lost": 0.00123, "MB": 2.5}
+    assert pareto_table(document) == [
+        {"engine": "fast", "outcome": "ships", "speed-up": 4.0, "ms, batch 8": 2.5, **common},
+        {"engine": "slow", "outcome": "reference", "speed-up": 1.0, "ms, batch 8": 10.0, **common},
     ]
 
 

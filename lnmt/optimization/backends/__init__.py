@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lnmt.bundles import Bundle
 from lnmt.optimization.candidate import Candidate
 from lnmt.plugins.table import Table
+from lnmt.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Source:
 
     bundle: Bundle  # the reference: torch, fp32
     work: Path  # for files that several back ends share
+    graph: Path | None = None  # the exported graph after a compression; None: it is exported
+    progress: Progress = field(default_factory=lambda: Progress(show=False))
 
 
 class Backend(Protocol):
@@ -30,7 +33,11 @@ BACKENDS: Table[type[Backend]] = Table(
     "optimization engine",
     {
         "torch": "lnmt.optimization.backends.torch:TorchBackend",
+        "torch_compile": "lnmt.optimization.backends.torch:TorchBackend",
+        "torchscript": "lnmt.optimization.backends.torch:TorchBackend",
         "onnxruntime": "lnmt.optimization.backends.onnxruntime:OnnxRuntimeBackend",
         "openvino": "lnmt.optimization.backends.openvino:OpenVinoBackend",
+        "tensorrt": "lnmt.optimization.backends.tensorrt:TensorRtBackend",
+        "tensorrt_rtx": "lnmt.optimization.backends.tensorrt:TensorRtRtxBackend",
     },
 )

@@ -1,0 +1,52 @@
+"""The memory of a process that runs one bundle and nothing else: `python -m lnmt.optimization.footprint BUNDLE`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from lnmt.errors import LnmtError
+
+LIMIT_S = 120.0
+
+
+def peak_memory_mb(bundle: Path, *, batch_size: int, threads: int | None) -> float:
+    """The peak of a fresh process that loads `bundle` and runs one batch of full rows, in MB (10⁶ bytes).
+
+    Raises LnmtError where it does not end well.
+    """
+    command = [sys.executable, "-m", __name__, json.dumps([str(bundle), batch_size, threads])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise LnmtError(f"its process did not answer within {LIMIT_S:.0f} s", where=bundle) from error
+    if done.returncode:
+        last = next(iter(done.stderr.strip().splitlines()[-1:]), "it says nothing")
+        raise LnmtError(f"its process ended with code {done.returncode}: {last}", where=bundle)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Load, run, print the peak."""
+    import resource
+
+    import numpy as np
+
+    from lnmt.bundles import Bundle
+    from lnmt.runtime import ENGINES
+    from lnmt.types import Batch
+
+    place, batch_size, threads = json.loads(sys.argv[1])
+    bundle = Bundle.open(Path(place))
+    engine = ENGINES.get(bundle.manifest.engine)()
+    engine.load(bundle, threads=threads, cache=None)
+    ids = np.ones((batch_size, bundle.manifest.max_tokens), dtype=np.int64)
+    engine.infer(Batch(ids, ids.copy()))
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)))
+
+
+if __name__ == "__main__":
+    main()
