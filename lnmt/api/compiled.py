@@ -10,8 +10,10 @@ import torch
 
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError, UnknownName
+from lnmt.models.base import BaseModel
 from lnmt.runtime.predictor import Predictor
 from lnmt.runtime.torch import TorchEngine
+from lnmt.runtime.torch_weights import Forward
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -23,12 +25,14 @@ class CompiledEngine(TorchEngine):
         super().__init__()
         self._mode = mode
 
+    def prepare(self, model: BaseModel, cache: Path | None) -> Forward:
+        compiled: Any = torch.compile(model, mode=self._mode, dynamic=True)
+        return super().prepare(cast("BaseModel", compiled), cache)
+
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
-        super().load(bundle, threads=threads, cache=cache)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler warns of parts of torch itself that it still uses
-            compiled: Any = torch.compile(self._model, mode=self._mode, dynamic=True)
-            self._model = cast("Any", compiled)
+            super().load(bundle, threads=threads, cache=cache)
             self.warm_up()
 
 

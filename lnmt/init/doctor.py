@@ -6,14 +6,17 @@ import difflib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lnmt.errors import LnmtError
 from lnmt.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from lnmt.runtime.capabilities import Capabilities
 
 State = Literal["ok", "warn", "bad"]
 PACKAGES = (
@@ -28,6 +31,7 @@ PACKAGES = (
     "openvino",
 )
 FREE_GB = 5.0
+GPU_ENGINES = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,42 @@ def _machine() -> Iterator[Finding]:
             yield Finding("bad", package, "not installed", "install LNMT again from its constraints")
     git = shutil.which("git")
     yield Finding("ok" if git else "warn", "git", git or "not found", None if git else "lineage will name no commit")
-    machine = capabilities()
+    yield from _hardware(capabilities())
+
+
+def _hardware(machine: Capabilities) -> Iterator[Finding]:
+    """CPU and GPUs, then each engine: the precisions it runs, and why it does not run the others."""
     yield Finding("ok", "hardware", machine.hardware)
+    flags = ", ".join(machine.flags) or "none that matters"
+    yield Finding("ok", "cpu", f"{' '.join(filter(None, (machine.vendor, machine.cpu)))}; {flags}")
+    yield Finding("ok", "cpu, int8", machine.int8 or "8-bit products in hardware")
+    if isinstance(machine.gpus, str):
+        yield Finding("ok", "gpu", machine.gpus)
+    else:
+        for place, gpu in enumerate(machine.gpus):
+            found = f"{gpu.name}, {gpu.memory_gib:g} GiB, compute capability {gpu.capability}, driver {gpu.driver}"
+            yield Finding("ok", f"gpu {place}", found)
     for engine, precisions in machine.engines.items():
-        able = [precision for precision, reason in precisions.items() if reason is None]
-        why = "; ".join(sorted({reason for reason in precisions.values() if reason}))
-        yield Finding("ok" if able else "warn", f"engine {engine}", ", ".join(able) or "cannot run", why or None)
+        yield from _engine(engine, precisions, machine.libraries)
+
+
+def _engine(
+    engine: str, precisions: Mapping[str, str | None], libraries: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    from lnmt.runtime.availability import LIBRARIES
+
+    able = [precision for precision, reason in precisions.items() if reason is None]
+    reasons = list(dict.fromkeys(reason for reason in precisions.values() if reason is not None))
+    if not able and len(reasons) == 1:
+        # a GPU that is not there is nothing to mend; a library is
+        state: State = "ok" if engine in GPU_ENGINES else "warn"
+        yield Finding(state, f"engine {engine}", f"cannot run here: {reasons[0]}", reasons[0])
+        return
+    names = [f"{name} {libraries[name]}" for name in LIBRARIES.get(engine, ()) if libraries.get(name)]
+    yield Finding("ok", f"engine {engine}", f"{', '.join(able) or 'cannot run here'} ({', '.join(names)})")
+    for reason in reasons:
+        lacking = ", ".join(precision for precision, why in precisions.items() if why == reason)
+        yield Finding("ok", f"engine {engine}, no {lacking}", reason)
 
 
 def _environment() -> Iterator[Finding]:

@@ -10,19 +10,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lnmt.errors import LnmtError
-from lnmt.files import write_bytes
+from lnmt.files import read_json, write_bytes, write_json
 from lnmt.optimization.backends import Source
-
-if TYPE_CHECKING:
-    import torch
-
-    from lnmt.models.base import BaseModel
+from lnmt.optimization.export_errors import explain_export
 
 # From 23 on attention is one operator: faster than what 18 and 20 spell out with guards against NaN.
 OPSET = 23
+ROUNDING = 1e-2  # share of the largest number: between fp32 engines a thousand times less, for another graph more
 
 
 def export_onnx(source: Source) -> Path:
@@ -30,33 +27,31 @@ def export_onnx(source: Source) -> Path:
     `logits` [B, C], [B, T, C] or [B, T, V] by the task, `pooled` [B, H]; any B ≥ 1, one T for both
     inputs; no external data.
 
-    Raises LnmtError where the model cannot be exported; that is remembered, so that the next back end
-    fails at once with the same words.
+    Raises LnmtError where the model cannot be exported, or the graph answers otherwise than the model; that is
+    remembered, so that the next back end fails at once with the same words.
     """
     path, failed = source.work / "model.onnx", source.work / "model.onnx.failed"
     if failed.exists():
-        raise LnmtError(failed.read_text(encoding="utf-8"), where=source.bundle.path, fix=_FIX)
+        raise LnmtError(where=source.bundle.path, **read_json(failed))
     if not path.exists():
         try:
-            write_bytes(path, _export(source))
+            graph = _checked(_export(source), source)
         except Exception as error:  # torch.export lets through whatever the model's own code raises
-            first = next(iter(str(error).strip().splitlines()), "")
-            message = f"ONNX export failed: {type(error).__name__}: {first[:300]}"
-            write_bytes(failed, message.encode())
-            raise LnmtError(message, where=source.bundle.path, fix=_FIX) from error
+            refusal = explain_export(error)
+            write_json(failed, {"what": refusal.what, "fix": refusal.fix})
+            raise LnmtError(refusal.what, where=source.bundle.path, fix=refusal.fix) from error
+        write_bytes(path, graph)
     return path
-
-
-_FIX = "make the model's forward traceable by torch.export, or drop the engine from params.yaml: optimize.engines"
 
 
 def _export(source: Source) -> bytes:
     import torch
 
     from lnmt.models import load_model
+    from lnmt.runtime.torch_weights import ByPlace
 
     manifest = source.bundle.manifest
-    model = _by_place(load_model(source.bundle))
+    model = ByPlace(load_model(source.bundle))
     longest = -(-manifest.max_tokens // manifest.pad_multiple) * manifest.pad_multiple
     # Named, so that both inputs share them; an example of 1 would be taken for a constant.
     shape = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=2, max=max(longest, 3))}
@@ -77,20 +72,34 @@ def _export(source: Source) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _by_place(model: BaseModel) -> torch.nn.Module:
-    """`model` with its inputs by place: what ONNX has, where models take one mapping."""
+def _checked(graph: bytes, source: Source) -> bytes:
+    """`graph`, where it answers as the model does to a batch of another shape than it was exported with.
+
+    The exporter may take a size that the model's code fixes, or numbers that it computed outside of torch, for
+    constants of the graph, and say nothing. Raises ValueError.
+    """
+    import numpy as np
     import torch
 
-    class ByPlace(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
+    from lnmt.models import load_model
+    from lnmt.optimization.backends.onnxruntime import answer
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            logits, pooled = self.model({"input_ids": input_ids, "attention_mask": attention_mask})
-            return logits, pooled
-
-    return ByPlace().eval()
+    tokens = min(24, source.bundle.manifest.max_tokens)
+    mask = np.ones((3, tokens), dtype=np.int64)
+    mask[-1, (tokens + 1) // 2 :] = 0
+    ids = np.arange(mask.size, dtype=np.int64).reshape(mask.shape) % 2  # every vocabulary has 0 and 1
+    model = load_model(source.bundle)
+    with torch.inference_mode():
+        wanted = model({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
+    found = answer(graph, {"input_ids": ids, "attention_mask": mask})
+    for name, want, have in zip(("logits", "pooled"), wanted, found, strict=True):
+        expected = want.numpy()
+        if have.shape != expected.shape:
+            raise ValueError(f"the graph gives {name} {list(have.shape)}, the model {list(expected.shape)}")
+        difference = float(np.abs(have - expected).max())
+        if not difference <= ROUNDING * (1 + float(np.abs(expected).max())):
+            raise ValueError(f"the graph gives other {name} than the model: {difference:.3g} apart")
+    return graph
 
 
 def _strip(proto: Any) -> None:

@@ -9,8 +9,12 @@ ENGINES: Table[type[Engine]] = Table(
     "engine",
     {
         "torch": "lnmt.runtime.torch:TorchEngine",
+        "torch_compile": "lnmt.runtime.torch_compile:TorchCompileEngine",
+        "torchscript": "lnmt.runtime.torchscript:TorchScriptEngine",
         "onnxruntime": "lnmt.runtime.onnxruntime:OnnxRuntimeEngine",
         "openvino": "lnmt.runtime.openvino:OpenVinoEngine",
+        "tensorrt": "lnmt.runtime.tensorrt:TensorRtEngine",
+        "tensorrt_rtx": "lnmt.runtime.tensorrt_rtx:TensorRtRtxEngine",
     },
 )
 

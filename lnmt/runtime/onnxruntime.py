@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime: on the CPU, or on an NVIDIA GPU where its build for CUDA is installed.
 
 Legend: B = rows, T = tokens.
 """
@@ -12,46 +12,124 @@ import onnxruntime
 
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
-from lnmt.runtime.capabilities import available_cores
+from lnmt.runtime.cpu import available_cores
 from lnmt.runtime.engine import checked_output, explained, warm_up_batch
-from lnmt.types import Batch, Output, Task
+from lnmt.runtime.grouping import Arrays, cut, join
+from lnmt.runtime.onnx_file import check_external_data
+from lnmt.runtime.options import Options
+from lnmt.types import Batch, Output
 
 MODEL = "model.onnx"
+CPU = "CPUExecutionProvider"
+PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": CPU}
+DEFAULTS = ("cuda", "cpu")  # TensorRT's compiles for minutes when it loads: only where the settings ask for it
 
 
 class OnnxRuntimeEngine:
-    """Runs `model.onnx`; its inputs are `input_ids` and `attention_mask` [B, T], its outputs `logits` and `pooled`."""
+    """Runs `model.onnx`; its inputs are `input_ids` and `attention_mask` [B, T], its outputs `logits` and `pooled`.
+
+    On the provider that the settings name, else on the first of CUDA and CPU that this build of ONNX Runtime has;
+    what a GPU's provider cannot run, the next one in the order TensorRT, CUDA, CPU does.
+    """
 
     def __init__(self) -> None:
         self._session: Any = None
-        self._task: Task
+        self._options = Options()
+        self._bundle: Bundle
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
         model = bundle.file(MODEL)
-        self._task = bundle.manifest.task
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        # Workers spin while a call runs (that is faster) but not after it: the cores belong to the next caller.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._bundle = bundle
+        self._options = Options.of(bundle, ("group_rows", "provider"))
+        check_external_data(model)
+        providers = choose_providers(bundle, self._options.provider, onnxruntime.get_available_providers(), cache)
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(str(model), _session_options(threads), providers=providers)
         except Exception as error:  # onnxruntime raises a dozen classes of its own, straight from C++
+            raise _cannot_load(model, error) from error
+        first = providers[0][0]
+        if session.get_providers()[0] != first:
             raise LnmtError(
-                f"ONNX Runtime cannot load the model: {error}", where=model, fix="make the bundle again: lnmt optimize"
-            ) from error
+                f"ONNX Runtime cannot start {first}, and would run elsewhere without a word",
+                where=model,
+                value=", ".join(session.get_providers()),
+                allowed=first,
+                fix="see: lnmt doctor; or run `lnmt optimize` on the machine that serves",
+            )
+        self._session = session
 
     def warm_up(self) -> None:
         self.infer(warm_up_batch())
 
     def infer(self, batch: Batch) -> Output:
-        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        manifest = self._bundle.manifest
         with explained("onnxruntime", batch):
-            logits, pooled = self._session.run(["logits", "pooled"], feed)
-        return checked_output("onnxruntime", batch, logits, pooled, self._task)
+            groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
+            logits, pooled = join(groups, [self._run(group.batch) for group in groups], batch, manifest.task)
+        return checked_output("onnxruntime", batch, logits, pooled, manifest.task)
 
     def close(self) -> None:
         self._session = None
+
+    def _run(self, batch: Batch) -> Arrays:
+        assert self._session is not None, "load first"
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        logits, pooled = self._session.run(["logits", "pooled"], feed)
+        return logits, pooled
+
+
+def choose_providers(
+    bundle: Bundle, asked: str | None, available: list[str], cache: Path | None
+) -> list[tuple[str, dict[str, str]]]:
+    """Providers with their options, in the order in which ONNX Runtime tries them; the CPU's is always the last.
+
+    Raises LnmtError where the one that was asked for, or that the precision needs, is not in `available`.
+    """
+    fp16 = bundle.manifest.precision == "fp16"
+    first = asked or ("tensorrt" if fp16 else next(name for name in DEFAULTS if PROVIDERS[name] in available))
+    if PROVIDERS[first] not in available or (fp16 and first != "tensorrt"):
+        raise LnmtError(
+            f"ONNX Runtime cannot run {bundle.manifest.precision} on {first} here",
+            where=bundle.path / "bundle.json",
+            value=f"settings.provider {asked}",
+            allowed=", ".join(name for name, provider in PROVIDERS.items() if provider in available),
+            fix="pip install onnxruntime-gpu in place of onnxruntime; fp16 runs on the provider tensorrt alone",
+        )
+    order = list(PROVIDERS)[list(PROVIDERS).index(first) :]
+    return [(PROVIDERS[name], _provider_options(name, bundle, cache)) for name in order if PROVIDERS[name] in available]
+
+
+def _provider_options(name: str, bundle: Bundle, cache: Path | None) -> dict[str, str]:
+    """Source: https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html"""
+    if name != "tensorrt":
+        return {}
+    options = {"trt_fp16_enable": str(int(bundle.manifest.precision == "fp16"))}
+    if cache is not None:
+        directory = cache / "onnxruntime" / bundle.digest.removeprefix("sha256:")[:16]
+        directory.mkdir(parents=True, exist_ok=True)
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(directory)}
+    return options
+
+
+def _session_options(threads: int | None) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # Workers spin while a call runs (that is faster) but not after it: the cores belong to the next caller.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _cannot_load(model: Path, error: Exception) -> LnmtError:
+    if "alloc" in str(error).lower() or isinstance(error, MemoryError):
+        return LnmtError(
+            f"not enough memory for the model: {str(error)[:300]}",
+            where=model,
+            fix="stop other programs, or use a smaller model",
+        )
+    return LnmtError(
+        f"ONNX Runtime cannot load the model: {error}", where=model, fix="make the bundle again: lnmt optimize"
+    )

@@ -28,12 +28,7 @@ ALLOWED = {
         "lnmt.optimization.backends.onnxruntime",
         "lnmt.optimization.backends.onnxruntime_int8",
     ),
-    "openvino": (
-        "lnmt.runtime.openvino",
-        "lnmt.optimization.backends.openvino",
-        "lnmt.optimization.backends.openvino_int8",
-    ),
-    "nncf": ("lnmt.optimization.backends.openvino_int8",),
+    "openvino": ("lnmt.runtime.openvino", "lnmt.optimization.backends.openvino"),
     "tensorrt": ("lnmt.runtime.tensorrt", "lnmt.runtime.trt_build"),
     "typer": ("lnmt.cli",),
     "huggingface_hub": ("lnmt.hub", "lnmt.data.sources"),

@@ -6,13 +6,16 @@ import pytest
 
 from lnmt.bundles import Bundle, Draft, new_bundle
 from lnmt.optimization.backends import BACKENDS, Source
-from lnmt.optimization.candidate import Candidate, Precision
+from lnmt.optimization.candidate import Candidate
 from lnmt.runtime.predictor import Predictor
+from lnmt.types import Precision
 from tests.tiny_bundle import tiny_bundle
 
 ENGINES: list[tuple[str, Precision]] = [
     ("torch", "fp32"),
     ("torch", "bf16"),
+    ("torchscript", "fp32"),
+    ("torchscript", "bf16"),
     ("onnxruntime", "fp32"),
     ("openvino", "fp32"),
     ("openvino", "bf16"),

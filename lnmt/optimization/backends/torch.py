@@ -1,4 +1,4 @@
-"""PyTorch runs the weights as they are; other precisions are cast when they are loaded."""
+"""PyTorch's engines run the weights as they are: casting, tracing and compiling are done when they are loaded."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""What a bundle says of how its engine runs: `settings` of bundle.json, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lnmt.bundles import Bundle
+from lnmt.errors import LnmtError, UnknownName
+from lnmt.runtime.cpu import available_cores
+
+PROVIDERS = ("tensorrt", "cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of an engine; each engine knows some of them."""
+
+    group_rows: int | None = None  # rows of like length that run together; None: a batch runs as it comes
+    streams: int = 1  # groups that run side by side, the threads shared among them
+    provider: str | None = None  # of PROVIDERS: where ONNX Runtime runs; None: the first that is here
+
+    @classmethod
+    def of(cls, bundle: Bundle, known: Sequence[str]) -> Options:
+        """The bundle's settings. `known`: the names that its engine takes.
+
+        Raises UnknownName for another name, LnmtError for a value that is none, or more streams than cores.
+        """
+        where = f"{bundle.path / 'bundle.json'}: settings"
+        for name in bundle.manifest.settings:
+            if name not in known:
+                raise UnknownName(f"setting of engine {bundle.manifest.engine!r}", name, known, where=where)
+        found = cls(**bundle.manifest.settings)
+        _check_count(found.group_rows, "group_rows", where, none=True)
+        _check_count(found.streams, "streams", where)
+        if found.provider is not None and found.provider not in PROVIDERS:
+            raise UnknownName("provider", str(found.provider), PROVIDERS, where=where)
+        if found.streams > available_cores():
+            raise LnmtError(
+                "more streams than cores",
+                where=where,
+                value=found.streams,
+                allowed=f"1 to {available_cores()}, the cores of this machine",
+                fix="run `lnmt optimize` on the machine that serves, or lower optimize.settings.streams in params.yaml",
+            )
+        return found
+
+
+def _check_count(value: object, name: str, where: str, *, none: bool = False) -> None:
+    if (none and value is None) or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return
+    raise LnmtError(
+        f"{name} is no count",
+        where=where,
+        value=value,
+        allowed="a whole number from 1 on" + (", or null" if none else ""),
+        fix="make the bundle again: lnmt optimize",
+    )
