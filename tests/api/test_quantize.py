@@ -11,19 +11,33 @@ from lnmt.errors import LnmtError, UnknownName
 from lnmt.types import LabelsPrediction, NumberPrediction, Prediction, TagsPrediction, TextPrediction
 
 
-@pytest.mark.parametrize("method", ["dynamic", "static"])
-def test_it_answers_almost_as_the_original_and_says_how_much(here: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "engine", "compression"),
+    [
+        ("dynamic", "onnxruntime", "dynamic_int8"),
+        ("static", "onnxruntime", "static_int8"),
+        ("static", "openvino", "static_int8"),
+        ("weights", "onnxruntime", "weight_int8"),
+        ("weights", "openvino", "weight_int8"),
+    ],
+)
+def test_it_answers_almost_as_the_original_and_says_how_much(
+    here: Path, method: str, engine: str, compression: str
+) -> None:
     model = Model.load("models/mood")
     rows = Dataset.from_csv("reviews.csv", text="review", label="mood")
-    small = quantize(model, method=method, dtype="int8", calibration=rows.texts)
+    small = quantize(model, method=method, dtype="int8", calibration=rows.texts, engine=engine)
     manifest = small.trained.manifest
-    assert (manifest.engine, manifest.precision, manifest.parent) == ("onnxruntime", "int8", model.trained.digest)
+    assert (manifest.engine, manifest.precision, manifest.parent) == (engine, "fp32", model.trained.digest)
+    assert [plugin.name for plugin in manifest.compressions] == [compression]
+    assert ("kept_float" in manifest.compressions[0].options["decided"]) == (method == "static")
     agreement = manifest.evidence["agreement"]
     assert agreement["texts"] == len(rows)
     assert agreement["same"] > 0.95
     assert 0 < agreement["mean_difference"] < 0.05
     assert Trainer(small).evaluate(rows)["accuracy"] > 0.95
-    assert small.trained.file("model.onnx").stat().st_size < model.trained.file("model.safetensors").stat().st_size
+    weights = small.trained.file("model.bin" if engine == "openvino" else "model.onnx")
+    assert weights.stat().st_size < model.trained.file("model.safetensors").stat().st_size
     again = Model.load(small.save("small"))
     assert [one.label for one in again.predict(rows.texts)] == [one.label for one in small.predict(rows.texts)]
     with pytest.raises(LnmtError, match="only a PyTorch model in fp32 is quantised"):
@@ -37,6 +51,8 @@ def test_it_answers_almost_as_the_original_and_says_how_much(here: Path, method:
     [
         ({"method": "qat"}, "quantisation-aware training is not there"),
         ({"method": "dynamical"}, "did you mean 'dynamic'?"),
+        ({"engine": "openvino"}, "engine of dynamic quantisation"),
+        ({"method": "weights", "engine": "openvin"}, "did you mean 'openvino'?"),
         ({"dtype": "int4"}, "weights are quantised to int8 alone"),
         ({"method": "static"}, "static quantisation measures activations on texts"),
     ],
