@@ -73,6 +73,8 @@ def load_model(bundle: Bundle) -> BaseModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from lnmt.models.structure import STRUCTURE, restructure
+
     manifest, where = bundle.manifest, bundle.path / "bundle.json"
     description = dict(manifest.model)
     kind = _find(str(description.pop("name", None)), f"{where}: model.name")
@@ -86,6 +88,7 @@ def load_model(bundle: Bundle) -> BaseModel:
         )
     with torch.random.fork_rng(devices=[]):
         model = kind(description)
+    restructure(model, description.get(STRUCTURE, []))
     weights = bundle.file(WEIGHTS)
     try:
         model.load_state_dict(load_file(weights))

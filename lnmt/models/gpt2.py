@@ -82,20 +82,19 @@ class Attention(nn.Module):
             self.scale /= place + 1
 
     def forward(self, states: Tensor, past: KeyValues | None) -> Tensor:
-        rows, tokens, width = states.shape
         query, key, value = (
-            part.view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)  # [B, N, T, D]
-            for part in self.c_attn(states).split(width, dim=2)
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, N, T, D]
+            for part in self.c_attn(states).chunk(3, dim=2)
         )
         causal = True
         if past is not None:
             key, value = past.extend(key, value)
-            causal = key.shape[2] == tokens  # later tokens come one by one, and see all
+            causal = key.shape[2] == states.shape[1]  # later tokens come one by one, and see all
         # No mask for padding: it stands on the right, where no token looks.
         mixed = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=self.attn_pdrop if self.training else 0.0, is_causal=causal, scale=self.scale
         )
-        found: Tensor = self.resid_dropout(self.c_proj(mixed.transpose(1, 2).reshape(rows, tokens, width)))
+        found: Tensor = self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))
         return found
 
 

@@ -180,6 +180,7 @@ def fingerprint(
         "labels": list(data.labels),
         "data": {"train": data.train.digest, "validation": data.validation.digest},
         "encoder": _encoder_digest(data.encoder) if data.start is None else data.start.digest,
+        "teacher": None if data.teacher is None else data.teacher.as_json(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         **arithmetic,

@@ -17,6 +17,7 @@ from lnmt.models.lora import add_lora
 from lnmt.params import TrainParams
 from lnmt.text.tokenizer import Tokenizer
 from lnmt.training.feed import to_batch
+from lnmt.training.teacher import Teacher, teach
 from lnmt.types import Task
 
 PROBE_BATCHES = 6  # on which choices are measured
@@ -34,6 +35,7 @@ class TrainingData:
     encoder: Path  # directory of the pretrained model
     where: Path  # of the splits, for errors
     start: Bundle | None = None  # a trained model to go on from, in place of a fresh one
+    teacher: Teacher | None = None  # another one, whose answers are learnt beside the labels
 
 
 def check_rows(data: TrainingData) -> None:
@@ -73,6 +75,8 @@ def prepare_model(options: TrainParams, data: TrainingData) -> BaseModel:
         add_lora(model, options.lora, seed=options.seed)
     if options.gradient_checkpointing:
         model.enable_gradient_checkpointing()
+    if data.teacher is not None:
+        teach(model, data.teacher)
     return model
 
 
