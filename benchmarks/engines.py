@@ -1,202 +1,136 @@
-"""Every engine × precision of this machine, side by side in one run: `python -m benchmarks.engines`.
+"""Every engine beside every other in one run, at the shapes of LNMT's specification: `python -m benchmarks.engines`.
 
-The demo's classifier (MiniLM: 6 layers, 384 wide, 12 heads) with random weights, since time does not
-depend on them; lengths from a seeded log-normal with a mean near 22 tokens, as the demo's sentences
-have. Calls run in turns (`lnmt.optimization.latency`), so that a busy moment disturbs all of them.
-Prints a table and writes reports/bench-engines.json.
+BERT-Base, BERT-Large and GPT-2 with drawn weights (time does not depend on them), full rows of 64 and 128 tokens, one
+and 16 rows a call (8 for BERT-Large); GPT-2 reads a prompt and gives every token's logits, in every engine alike. Then
+the demo's classifier on the demo's texts, padded as they come. Engines: PyTorch eager, compiled and as TorchScript,
+ONNX Runtime and OpenVINO as they come (no settings), and LNMT's candidates of them, quantised ones too. Calls run in
+turns (`lnmt.optimization.latency`), so that a busy moment disturbs all; intervals are of 95 %.
+
+Beside them stands the best rate of plain matrix products on this machine, at the model's shapes: what share of it an
+engine reaches, and the least time that a call can take here at all. LNMT's best engine is the fastest of its
+candidates; the goals of the specification are told with what is missing, and whether this machine could reach them.
+
+Writes reports/bench-engines.json. Exits 1 where a goal is missed that is within the machine's reach and no stretch.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lnmt.bundles import Bundle, Draft, Lineage, new_bundle
-from lnmt.errors import LnmtError
+from benchmarks.engine_bench.contenders import Workbench, list_candidates, open_contenders
+from benchmarks.engine_bench.goals import LONG, SHORT, judge
+from benchmarks.engine_bench.measure import SHORT_CALLS, Budget, Cell, measure_cell
+from benchmarks.engine_bench.models import MODELS, draw_bundle, full_rows
+from benchmarks.engine_bench.peak import measure_peaks
+from benchmarks.engine_bench.sentences import NAME as DEMO
+from benchmarks.engine_bench.sentences import SETTINGS, demo_bench, measure_demo
+from benchmarks.engine_bench.show import show
 from lnmt.files import write_json
-from lnmt.optimization.backends import BACKENDS, Source
-from lnmt.optimization.build import build_candidate
-from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Precision
-from lnmt.optimization.latency import draw_batches, summarise, time_in_turns
-from lnmt.runtime import ENGINES, Engine
+from lnmt.optimization.backends import Source
+from lnmt.optimization.candidate import REFERENCE, Candidate
+from lnmt.progress import Progress
 from lnmt.runtime.capabilities import Capabilities, capabilities
-from lnmt.types import Batch
 
-SEED, CONFIDENCE, SAMPLES = 7, 0.95, 1000
-VOCABULARY, MAX_TOKENS, PAD_MULTIPLE = 30_522, 64, 8
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-NONE = "sha256:" + "0" * 64
+SEED = 7
+CALIBRATION = (4, LONG)  # B and T of the one batch that drawn weights are calibrated on
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print, write; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--warmup-rounds", type=int, default=3)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--threads", type=int, default=None, help="of each engine; default one per core")
+    parser.add_argument("--models", nargs="+", default=[*MODELS, DEMO], choices=[*MODELS, DEMO], metavar="MODEL")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[SHORT, LONG])
+    parser.add_argument("--seconds", type=float, default=60, help="of rounds at one shape, about; at least 5 rounds")
+    parser.add_argument("--rounds", type=int, default=30, help="at one shape, at most")
+    parser.add_argument("--without", nargs="+", default=[], metavar="ENGINE", help="of LNMT's, such as torch_compile")
+    parser.add_argument("--threads", type=int, default=None, help="of LNMT's engines; default one per core")
     parser.add_argument("--out", type=Path, default=Path("reports/bench-engines.json"))
     options = parser.parse_args()
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as work:
-        report = measure(Path(work), options)
-    report["seconds"] = round(time.monotonic() - start, 1)
-    write_json(options.out, report)
-    show(report)
-
-
-def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The report: machine, settings, and figures by engine and batch size."""
-    machine = capabilities()
-    source = Source(demo_bundle(work / REFERENCE.name), work)
-    rng = np.random.default_rng(SEED)
-    rows = draw_rows(rng)
-    with open_engines(source, machine, options.threads) as (engines, absent):
-        calls = {name: engine.infer for name, engine in engines.items()}
-        measured: dict[str, dict[str, Latency]] = {name: {} for name in engines}
-        for size in options.batch_sizes:
-            batches = draw_batches(rows, size, options.rounds, pad, rng)
-            times = time_in_turns(calls, batches, warmup_rounds=options.warmup_rounds, rng=rng)
-            for name, found in times.items():
-                measured[name][str(size)] = summarise(
-                    times[REFERENCE.name], found, confidence=CONFIDENCE, samples=SAMPLES, rng=rng
-                )
-    return {
+    start, machine, progress = time.monotonic(), capabilities(), Progress()
+    threads = options.threads or machine.cores
+    cells: list[Cell] = []
+    absent: dict[str, dict[str, str]] = {}
+    for name in options.models:
+        with tempfile.TemporaryDirectory(prefix="lnmt-bench-") as scratch:
+            measure = measure_texts if name == DEMO else measure_model
+            found, absent[name] = measure(name, Path(scratch), machine, threads, options, progress)
+            cells += found
+        release()
+    goals = judge(cells)
+    seconds = time.monotonic() - start
+    report = {
         "machine": {"hardware": machine.hardware, "cpu": machine.cpu, "libraries": dict(machine.libraries)},
-        "threads": options.threads or machine.cores,
-        "rounds": options.rounds,
-        "mean_tokens": float(np.mean([len(row) for row in rows])),
-        "engines": {
-            name: {size: latency_json(latency, int(size)) for size, latency in by_size.items()}
-            for name, by_size in measured.items()
-        },
+        "threads": threads,
+        "seconds": round(seconds, 1),
+        "cells": [cell.as_json() for cell in cells],
         "absent": absent,
+        "goals": [goal.as_json() for goal in goals],
     }
+    write_json(options.out, report)
+    show(cells, goals, absent, f"{machine.cpu}, {machine.hardware}, {threads} threads; {seconds / 60:.1f} min")
+    return int(any(not goal.met and goal.possible and not goal.stretch for goal in goals))
 
 
-def demo_bundle(target: Path) -> Bundle:
-    """The demo's architecture with seeded random weights."""
-    import torch
-    from transformers import BertConfig
-
-    from lnmt.models.classifier import EncoderClassifier
-
-    config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
-    ).to_dict()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        model = EncoderClassifier({"task": "text-classification", "labels": 3, "config": config, "dropout": 0.0})
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.04)
-            else:
-                torch.nn.init.constant_(parameter, 1.0 if name.endswith("LayerNorm.weight") else 0.0)
-    draft = Draft(
-        task="text-classification",
-        labels=["negative", "neutral", "positive"],
-        model=model.describe("encoder_classifier"),
-        engine=REFERENCE.engine,
-        precision=REFERENCE.precision,
-        max_tokens=MAX_TOKENS,
-        pad_multiple=PAD_MULTIPLE,
-        temperature=1.0,
-        processors=[],
-        parent=None,
-        lineage=Lineage(commit=None, dirty=False, params=NONE, lock=NONE),
-        evidence={},
+def measure_model(
+    name: str, scratch: Path, machine: Capabilities, threads: int, options: argparse.Namespace, progress: Progress
+) -> tuple[list[Cell], dict[str, str]]:
+    """One published model at every length and batch size; and the engines that are absent, with why."""
+    model, rng = MODELS[name], np.random.default_rng(SEED)
+    bench = Workbench(
+        source=Source(draw_bundle(model, max(options.lengths), scratch / "reference"), scratch / "work"),
+        machine=machine,
+        calibration=lambda: [full_rows(model, *CALIBRATION, np.random.default_rng(SEED))],
+        progress=progress,
+        threads=threads,
     )
-    with new_bundle(target, draft) as directory:
-        model.save(directory / "model.safetensors")
-        (directory / "tokenizer.json").write_text("{}")  # the rows are token ids already
-    return Bundle.open(target)
+    bench.source.work.mkdir()
+    large = model.batch_sizes[-1]
+    settings = [{"group_rows": large // 2, "streams": 2}] if threads > 1 else []
+    cells = []
+    with open_contenders(bench, wanted(machine, settings, options.without)) as contenders:
+        for tokens in options.lengths:
+            for rows in model.batch_sizes:
+                peaks = measure_peaks(model.products(), rows * tokens, threads)
+                cell = Cell(name, tokens, rows, 0, model.operations(rows, tokens) / 1e9, peaks, [])
+                calls = SHORT_CALLS if rows == 1 else 1
+                batches = [full_rows(model, rows, tokens, rng) for _ in range(calls)]
+                budget = Budget(options.seconds if rows > 1 else options.seconds / 3, options.rounds)
+                cells.append(measure_cell(cell, contenders, batches, budget, rng, progress))
+    return cells, bench.absent
 
 
-def draw_rows(rng: np.random.Generator) -> list[list[int]]:
-    """A thousand texts as token ids."""
-    lengths = np.clip(rng.lognormal(2.95, 0.55, 1000).astype(int), 4, MAX_TOKENS)
-    return [rng.integers(1000, VOCABULARY, length).tolist() for length in lengths]
+def measure_texts(
+    name: str, scratch: Path, machine: Capabilities, threads: int, options: argparse.Namespace, progress: Progress
+) -> tuple[list[Cell], dict[str, str]]:
+    """The demo's classifier on its texts; and the engines that are absent, with why."""
+    bench, texts = demo_bench(scratch, machine, threads, progress)
+    candidates = wanted(machine, SETTINGS if threads > 1 else SETTINGS[:1], options.without)
+    budget = Budget(options.seconds, options.rounds)
+    return measure_demo(bench, texts, candidates, budget, np.random.default_rng(SEED), progress), bench.absent
 
 
-def pad(rows: Sequence[Sequence[int]]) -> Batch:
-    """As `lnmt.text.tokenizer` pads."""
-    width = -(-max(map(len, rows)) // PAD_MULTIPLE) * PAD_MULTIPLE
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)], mask[index, : len(row)] = row, 1
-    return Batch(ids, mask)
+def wanted(machine: Capabilities, settings: Sequence[dict[str, Any]], without: Sequence[str]) -> list[Candidate]:
+    """LNMT's candidates, but for the engines that are left out; the reference stays."""
+    listed = list_candidates(machine, settings)
+    return [one for one in listed if one.engine not in without or one == REFERENCE]
 
 
-@contextmanager
-def open_engines(
-    source: Source, machine: Capabilities, threads: int | None
-) -> Iterator[tuple[dict[str, Engine], dict[str, str]]]:
-    """Every engine by candidate's name, the reference first, and the reasons of those that are absent."""
-    engines: dict[str, Engine] = {}
-    absent: dict[str, str] = {}
-    wanted = [REFERENCE] + [Candidate(name, precision) for name in BACKENDS.names() for precision in PRECISIONS]
-    with ExitStack() as stack:
-        for candidate in {candidate.name: candidate for candidate in wanted}.values():
-            reason = machine.why_not(candidate.engine, candidate.precision)
-            if reason is not None:
-                absent[candidate.name] = reason
-                continue
-            try:
-                bundle = build_candidate(candidate, source)
-            except LnmtError as error:
-                absent[candidate.name] = error.what
-                continue
-            engine = ENGINES.get(candidate.engine)()
-            engine.load(bundle, threads=threads, cache=None)
-            stack.callback(engine.close)
-            engines[candidate.name] = engine
-        yield engines, absent
+def release() -> None:
+    """Give back what a model's engines held, before the next one's are loaded."""
+    import torch
 
-
-def latency_json(latency: Latency, size: int) -> dict[str, Any]:
-    """What the report keeps of one engine at one batch size."""
-    return {
-        "median_ms": latency.median_ms,
-        "median_interval": latency.median_interval.as_list(),
-        "p95_ms": latency.p95_ms,
-        "texts_per_s": 1000 * size / latency.median_ms,
-        "speedup": latency.speedup,
-        "speedup_interval": latency.speedup_interval.as_list(),
-    }
-
-
-def show(report: dict[str, Any]) -> None:
-    """The report as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=max(Console().width, 100))
-    sizes = next(iter(report["engines"].values()))
-    for size in sizes:
-        title = f"batch size {size}, {report['mean_tokens']:.1f} tokens a text, {report['threads']} threads"
-        table = Table(title=title, title_justify="left")
-        for column in ("engine", "median ms", "95 % interval", "p95 ms", "texts/s", "× torch fp32"):
-            table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
-        for name, found in sorted(report["engines"].items(), key=lambda item: item[1][size]["median_ms"]):
-            entry = found[size]
-            low, high = entry["speedup_interval"]
-            interval = "{:.2f} … {:.2f}".format(*entry["median_interval"])
-            ratio = f"{entry['speedup']:.2f} ({low:.2f} … {high:.2f})"
-            numbers = [f"{entry['median_ms']:.2f}", interval, f"{entry['p95_ms']:.2f}", f"{entry['texts_per_s']:.0f}"]
-            table.add_row(name, *numbers, ratio)
-        console.print(table)
-    for name, reason in report["absent"].items():
-        console.print(f"{name}: {reason}")
-    console.print(f"{report['machine']['cpu']}, {report['machine']['hardware']}; {report['seconds']} s")
+    torch._dynamo.reset()
+    gc.collect()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
