@@ -30,7 +30,7 @@ from benchmarks.engine_bench.contenders import Workbench, list_candidates, open_
 from benchmarks.engine_bench.goals import LONG, SHORT, judge
 from benchmarks.engine_bench.measure import SHORT_CALLS, Budget, Cell, measure_cell
 from benchmarks.engine_bench.models import MODELS, draw_bundle, full_rows
-from benchmarks.engine_bench.peak import measure_peaks
+from benchmarks.engine_bench.peak import measure_peaks, physical_cores
 from benchmarks.engine_bench.sentences import NAME as DEMO
 from benchmarks.engine_bench.sentences import SETTINGS, demo_bench, measure_demo
 from benchmarks.engine_bench.show import show
@@ -99,7 +99,7 @@ def measure_model(
     with open_contenders(bench, wanted(machine, settings, options.without)) as contenders:
         for tokens in options.lengths:
             for rows in model.batch_sizes:
-                peaks = measure_peaks(model.products(), rows * tokens, threads)
+                peaks = measure_peaks(model.products(), rows * tokens, min(threads, physical_cores()))
                 cell = Cell(name, tokens, rows, 0, model.operations(rows, tokens) / 1e9, peaks, [])
                 calls = SHORT_CALLS if rows == 1 else 1
                 batches = [full_rows(model, rows, tokens, rng) for _ in range(calls)]

@@ -6,8 +6,8 @@ Legend: B = rows, T = tokens, R = rounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from lnmt.progress import Progress
 from lnmt.types import Batch
 
 CONFIDENCE, SAMPLES = 0.95, 1000
-LEAST_ROUNDS = 5  # for a long call
+LEAST_ROUNDS = 5  # also where a round is longer than the budget
 SHORT_CALLS = 4  # of batch size 1 in a round
+HOPELESS = 3  # times eager fp32's time: such an engine would take most of the run, to win nothing
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Cell:
     peaks: Mapping[str, float]  # 10⁹ operations/s by arithmetic
     results: Sequence[Result]
     what: str = ""  # of real texts: how they came
+    left_out: Mapping[str, float] = field(default_factory=dict)  # by name, times eager fp32's time at first sight
 
     @property
     def best(self) -> Result:
@@ -93,24 +95,32 @@ def measure_cell(
     budget: Budget,
     rng: np.random.Generator,
     progress: Progress,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Cell:
     """`cell` with rounds and results. Each of `batches` is a call of every round.
 
-    Rounds are as many as the budget has seconds for, at least five; they are run in turns.
+    Rounds are as many as the budget has seconds for, at least five; they are run in turns. What takes more than
+    three times as long as eager fp32 is left out.
     """
     used = {name: one for name, one in contenders.items() if one.least_rows <= cell.rows}
-    calls = {name: one.infer for name, one in used.items()}
-    start = time.perf_counter()
-    for infer in calls.values():
-        for batch in batches:
-            infer(batch)  # compiles for the shape too: if anything a round is shorter
-    round_s = time.perf_counter() - start
+    seconds: dict[str, float] = {}
+    for name, one in used.items():
+        for _ in range(2):  # the first time some compile for the shape
+            start = clock()
+            for batch in batches:
+                one.infer(batch)
+            seconds[name] = clock() - start
+    slow = {name: took for name, took in seconds.items() if took > HOPELESS * seconds[REFERENCE.name]}
+    calls = {name: one.infer for name, one in used.items() if name not in slow}
+    round_s = sum(seconds[name] for name in calls)
     rounds = int(np.clip(budget.seconds / round_s, LEAST_ROUNDS, budget.rounds))
     title = f"{cell.model} {cell.what or f'{cell.rows}×{cell.tokens}'}"
     with progress.bar(title, rounds, "rounds") as bar:
-        times = time_in_turns(calls, [list(batches)] * rounds, warmup_rounds=0, rng=rng, advance=lambda: bar.advance(1))
+        times = time_in_turns(
+            calls, [list(batches)] * rounds, warmup_rounds=0, rng=rng, clock=clock, advance=lambda: bar.advance(1)
+        )
     medians = {name: float(np.median(found)) for name, found in times.items()}
-    best = min((name for name in used if used[name].ours), key=lambda name: medians[name])
+    best = min((name for name in medians if used[name].ours), key=lambda name: medians[name])
     results = []
     for name in sorted(medians, key=lambda name: medians[name]):
         latency = summarise(times[REFERENCE.name], times[name], confidence=CONFIDENCE, samples=SAMPLES, rng=rng)
@@ -131,4 +141,5 @@ def measure_cell(
                 against_best=(beside.p50.speedup_interval.low, beside.p50.speedup_interval.high),
             )
         )
-    return replace(cell, rounds=rounds, results=results)
+    left_out = {name: took / seconds[REFERENCE.name] for name, took in slow.items()}
+    return replace(cell, rounds=rounds, results=results, left_out=left_out)

@@ -15,7 +15,7 @@ COLUMNS = ("engine", "ms", "95 % interval", "requests/s", "× eager fp32", "of i
 
 def show(cells: Sequence[Cell], goals: Sequence[Goal], absent: Mapping[str, Mapping[str, str]], machine: str) -> None:
     """A table a shape, what is absent and why, and the goals."""
-    console = Console(width=max(Console().width, 132))
+    console = Console(width=max(Console().width, 150))
     for cell in cells:
         console.print(_table(cell))
         if cell.ceiling_ms is not None:
@@ -24,6 +24,8 @@ def show(cells: Sequence[Cell], goals: Sequence[Goal], absent: Mapping[str, Mapp
                 f"  {cell.gflop:.1f} G operations; best products, G/s: {peaks}; "
                 f"so at least {cell.ceiling_ms:.1f} ms, at most {cell.eager.ms / cell.ceiling_ms:.1f} × eager fp32"
             )
+        for name, times in cell.left_out.items():
+            console.print(f"  {name}: left out, at first sight {times:.1f} × the time of eager fp32")
     for model, reasons in absent.items():
         for name, reason in reasons.items():
             console.print(f"{model}, {name}: {reason}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from lnmt.errors import LnmtError
@@ -47,8 +47,8 @@ def runs(engine: str, compressions: Sequence[Compression]) -> bool:
 def make_compression(plugin: Plugin) -> Compression:
     """The compression that `plugin` names, with its options."""
     where = f"{WHERE}.compressions"
-    made: Compression = make(COMPRESSIONS.get(plugin.name, where=where), plugin, where=where)
-    return made
+    kind: Callable[..., Compression] = COMPRESSIONS.get(plugin.name, where=where)
+    return make(kind, plugin, where=where)
 
 
 def split_recipe(candidate: Candidate) -> tuple[tuple[Plugin, ...], Plugin | None]:

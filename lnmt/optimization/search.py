@@ -19,10 +19,9 @@ from lnmt.optimization.certify import Certification, Judged, Rows, certify, judg
 from lnmt.optimization.choose import Choice, choose, pick_finalists
 from lnmt.optimization.composition import Composition, compare_compositions
 from lnmt.optimization.losses import metric_loss, target_spread, text_flips, text_losses, whole_losses
-from lnmt.optimization.parity import compare_answers
 from lnmt.optimization.plan import settings_of
 
-COMPOSITION_TEXTS = 500  # of validation, answered alone and in several company
+COMPOSITION_TEXTS = 400  # of validation, answered alone and in company
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Found:
     finalists: Sequence[Measurement]
     times: Times
     certification: Certification
-    composition: Mapping[str, Composition]  # of finalists, by name
+    composition: Mapping[str, Composition]  # of the finalists that would have shipped, by name
     choice: Choice
 
 
@@ -52,21 +51,24 @@ def search(bench: Bench, candidates: Sequence[Candidate], slices: Mapping[str, N
     picked = [_tuned(bench, entry) for entry in pick_finalists(looked, options)]
     base = next(entry for entry in looked if entry.candidate == REFERENCE)
     (reference, *finalists), times = bench.race([base, *picked])
-    composition = {entry.candidate.name: _composition(bench, entry.candidate) for entry in finalists}
     certification = _certify(bench, [entry.candidate for entry in finalists], slices)
-    company = {name: reason for name, found in composition.items() if (reason := _unsteady(bench, found))}
-    choice = choose(reference, looked, finalists, {**certification.refused, **company}, options)
-    return Found(reference, looked, finalists, times, certification, composition, choice)
+    composition, unsteady = dict[str, Composition](), dict[str, str]()
+    while True:  # company takes long to look at: only of who would ship
+        choice = choose(reference, looked, finalists, {**certification.refused, **unsteady}, options)
+        name = choice.winner.name
+        if choice.winner == REFERENCE or name in composition:
+            return Found(reference, looked, finalists, times, certification, composition, choice)
+        composition[name] = _composition(bench, choice.winner)
+        reason = _unsteady(bench, composition[name])
+        if reason is not None:
+            unsteady[name] = reason
 
 
 def _tuned(bench: Bench, entry: Measurement) -> Measurement:
-    """The finalist with its best settings; where these are not the plain ones, its answers are asked for anew."""
-    candidate = bench.tune(entry.candidate, list(settings_of(entry.candidate, bench.options.settings)))
-    if candidate == entry.candidate:
-        return entry
-    answers = bench.answers("validation", candidate)
-    parity = compare_answers(bench.answers("validation", REFERENCE), answers, bench.validation)
-    return replace(entry, candidate=candidate, parity=parity)
+    """The finalist with its best settings. What is known of its answers to validation is of the plain ones."""
+    return replace(
+        entry, candidate=bench.tune(entry.candidate, list(settings_of(entry.candidate, bench.options.settings)))
+    )
 
 
 def _certify(bench: Bench, finalists: Sequence[Candidate], slices: Mapping[str, NDArray[np.bool_]]) -> Certification:
@@ -88,10 +90,12 @@ def _rows(bench: Bench, split: str, slices: Mapping[str, NDArray[np.bool_]]) -> 
 
 
 def _judged(bench: Bench, split: str, candidate: Candidate) -> Judged:
-    options, held = bench.options, bench.split(split)
+    options, held, name = bench.options, bench.split(split), candidate.name
+    if split == "validation":  # which only orders them, and was answered with plain settings
+        candidate = candidate.with_settings({})
     reference, answers = bench.answers(split, REFERENCE), bench.answers(split, candidate)
     return Judged(
-        candidate.name,
+        name,
         text_losses(answers, held),
         text_flips(reference, answers, held),
         metric_loss(reference, answers, held, samples=options.bootstrap_samples, seed=options.seed),
@@ -109,6 +113,7 @@ def _composition(bench: Bench, candidate: Candidate) -> Composition:
             held.task,
             confidence=options.confidence,
             batch_size=max(options.batch_sizes),
+            batchings=2,
             spread=target_spread(held),
             seed=options.seed,
         )

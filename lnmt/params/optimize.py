@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from lnmt.params.section import Count, Plugin, Positive, Section
 from lnmt.types import Precision
 
-
 Margin = Annotated[float, Field(gt=0, le=1)]  # that nothing at all is lost can never be shown
 
 

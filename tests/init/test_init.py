@@ -51,7 +51,8 @@ def test_a_csv_becomes_a_project(table: Path, tmp_path: Path, capsys: pytest.Cap
     tracked = subprocess.run(["git", "ls-files"], cwd=project, capture_output=True, text=True, check=True).stdout
     assert tracked.split() == [
         ".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore", "data/incoming/.gitkeep",
-        "data/production/.gitkeep", "data/source/.gitignore", "data/source/intents.csv.dvc", "dvc.yaml", "params.yaml", "prefect.yaml",
+        "data/production/.gitkeep", "data/source/.gitignore", "data/source/intents.csv.dvc",
+        "dvc.yaml", "params.yaml", "prefect.yaml",
     ]  # fmt: skip
     status = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True, check=True)
     assert status.stdout == ""

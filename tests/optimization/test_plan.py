@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lnmt.errors import LnmtError, UnknownName
@@ -11,7 +13,7 @@ from tests.optimization.conftest import quick
 INT8, TRIM = Plugin(name="static_int8"), Plugin(name="trim_vocabulary")
 
 
-def names(**changes: object) -> list[str]:
+def names(**changes: Any) -> list[str]:
     return [candidate.name for candidate in list_candidates(quick(**changes).optimize)]
 
 

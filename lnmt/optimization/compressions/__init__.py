@@ -1,8 +1,8 @@
 """Compressions by name: what makes a model cheaper, alone or one after the other.
 
 There are two forms. `weights`: the PyTorch model becomes another PyTorch model, before any engine's files are made
-(pruning, distillation, low rank, training for 8 bits). `graph`: the exported graph becomes one with 8-bit products, for the engines that
-can run it; it comes last, and once.
+(pruning, distillation, low rank, training for 8 bits). `graph`: the exported graph becomes one with 8-bit products, for
+the engines that can run it; it comes last, and once.
 """
 
 from __future__ import annotations
