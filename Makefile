@@ -81,10 +81,10 @@ ui: setup
 	lnmt ui
 
 bench: setup
-	@for script in benchmarks/*.py; do echo "== $$script"; python "$$script" || exit 1; done
+	@for script in benchmarks/*.py; do echo "== $$script"; python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
 
 bench-%: setup
-	python benchmarks/$*.py
+	python -m benchmarks.$*
 
 soak: setup
 	python -m tests.faults
