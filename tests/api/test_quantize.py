@@ -35,7 +35,9 @@ def test_it_answers_almost_as_the_original_and_says_how_much(
     assert agreement["texts"] == len(rows)
     assert agreement["same"] > 0.95
     assert 0 < agreement["mean_difference"] < 0.05
-    assert Trainer(small).evaluate(rows)["accuracy"] > 0.95
+    accuracy = [Trainer(one).evaluate(rows)["accuracy"] for one in (model, small)]
+    assert accuracy[0] > 0.9
+    assert accuracy[1] == pytest.approx(accuracy[0], abs=0.05)
     weights = small.trained.file("model.bin" if engine == "openvino" else "model.onnx")
     assert weights.stat().st_size < model.trained.file("model.safetensors").stat().st_size
     again = Model.load(small.save("small"))
