@@ -62,6 +62,7 @@ class OnnxRuntimeEngine:
         self.infer(warm_up_batch())
 
     def infer(self, batch: Batch) -> Output:
+        assert self._session is not None, "load first"
         manifest = self._bundle.manifest
         with explained("onnxruntime", batch):
             groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
@@ -72,7 +73,6 @@ class OnnxRuntimeEngine:
         self._session = None
 
     def _run(self, batch: Batch) -> Arrays:
-        assert self._session is not None, "load first"
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         logits, pooled = self._session.run(["logits", "pooled"], feed)
         return logits, pooled

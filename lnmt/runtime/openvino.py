@@ -66,6 +66,7 @@ class OpenVinoEngine:
             self._streams.run(groups)
 
     def infer(self, batch: Batch) -> Output:
+        assert self._request is not None, "load first"
         manifest = self._bundle.manifest
         with explained("openvino", batch):
             groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
@@ -81,7 +82,6 @@ class OpenVinoEngine:
             self._request = self._streams = self._blob = None
 
     def _run(self, batch: Batch) -> Arrays:
-        assert self._request is not None, "load first"
         self._request.infer(_feed(batch), share_inputs=True)
         return _outputs(self._request)
 

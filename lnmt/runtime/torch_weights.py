@@ -60,20 +60,22 @@ class TorchWeights(ABC):
         self.infer(warm_up_batch())
 
     def infer(self, batch: Batch) -> Output:
+        forward = self._forward
+        assert forward is not None, "load first"
         manifest = self._bundle.manifest
         with explained(self.name, batch):
             groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
-            logits, pooled = join(groups, [self._run(group.batch) for group in groups], batch, manifest.task)
+            answers = [self._run(forward, group.batch) for group in groups]
+            logits, pooled = join(groups, answers, batch, manifest.task)
         return checked_output(self.name, batch, logits, pooled, manifest.task)
 
     def close(self) -> None:
         self._forward = None
 
-    def _run(self, batch: Batch) -> Arrays:
-        assert self._forward is not None, "load first"
+    def _run(self, forward: Forward, batch: Batch) -> Arrays:
         inputs = (torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
         with torch.inference_mode():
-            logits, pooled = self._forward(*(tensor.to(self._device) for tensor in inputs))
+            logits, pooled = forward(*(tensor.to(self._device) for tensor in inputs))
             return logits.float().cpu().numpy(), pooled.float().cpu().numpy()
 
 
