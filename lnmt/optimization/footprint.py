@@ -34,7 +34,10 @@ def main() -> None:
 
     from lnmt.bundles import Bundle
     from lnmt.runtime import ENGINES
+    from lnmt.telemetry import quiet
     from lnmt.types import Batch
+
+    quiet()
 
     place, batch_size, threads = json.loads(sys.argv[1])
     bundle = Bundle.open(Path(place))
