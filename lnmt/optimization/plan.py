@@ -65,14 +65,15 @@ def why_not(candidate: Candidate, machine: Capabilities) -> str | None:
     return None if reason is None else f"not on this machine: {reason}"
 
 
-def settings_of(candidate: Candidate, settings: EngineSettings) -> Iterator[Candidate]:
+def settings_of(candidate: Candidate, settings: EngineSettings, largest: int) -> Iterator[Candidate]:
     """`candidate` with every combination of settings that its engine knows and that changes anything, itself left out.
 
-    Streams are work side by side: a call has something to share among them only where it is cut into groups.
+    A batch of `largest` rows is the largest that is timed: groups of as many change nothing. Streams are work side by
+    side: a call has something to share among them only where it is cut into groups.
     """
     streams = settings.streams if candidate.engine in STREAMING else [1]
     for count, rows in product(streams, settings.group_rows):
-        if rows is not None:
+        if rows is not None and rows < largest:
             yield candidate.with_settings({"group_rows": rows, **({"streams": count} if count > 1 else {})})
 
 

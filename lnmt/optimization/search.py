@@ -66,9 +66,9 @@ def search(bench: Bench, candidates: Sequence[Candidate], slices: Mapping[str, N
 
 def _tuned(bench: Bench, entry: Measurement) -> Measurement:
     """The finalist with its best settings. What is known of its answers to validation is of the plain ones."""
-    return replace(
-        entry, candidate=bench.tune(entry.candidate, list(settings_of(entry.candidate, bench.options.settings)))
-    )
+    options = bench.options
+    variants = list(settings_of(entry.candidate, options.settings, max(options.batch_sizes)))
+    return replace(entry, candidate=bench.tune(entry.candidate, variants))
 
 
 def _certify(bench: Bench, finalists: Sequence[Candidate], slices: Mapping[str, NDArray[np.bool_]]) -> Certification:
