@@ -1,9 +1,11 @@
-"""The order of a model's parameters, read from their names."""
+"""The layers of a model: the order of its parameters, read from their names, and the linear ones."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+
+from torch import nn
 
 BLOCK = re.compile(r"^(?:.*?\.)?\d+\.")  # up to the first number: `encoder.layer.3.`
 
@@ -32,3 +34,20 @@ def layers_of(names: Sequence[str], heads: Sequence[str] | None = None) -> list[
         module = names[-1].rpartition(".")[0]
         layers = [[name for name in names if (name.rpartition(".")[0] == module) is last] for last in (False, True)]
     return [layer for layer in layers if layer]
+
+
+# Modules whose code reads the weights of the layers inside, and never calls them.
+CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+def linear_layers(model: nn.Module, without: Sequence[str] = ()) -> dict[str, nn.Linear]:
+    """The plain linear layers of `model` by name; those left out whose weights' names start with one of `without`.
+
+    Layers whose weights are read by the code around them, which never calls them, are left out too.
+    """
+    closed = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, CLOSED))
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and not f"{name}.weight".startswith((*without, *closed))
+    }

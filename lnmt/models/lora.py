@@ -15,9 +15,8 @@ from torch.nn import functional
 
 from lnmt.errors import UnknownName
 from lnmt.models.base import BaseModel
+from lnmt.models.layers import linear_layers
 from lnmt.params import LoraParams
-
-CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 class LoraLinear(nn.Linear):
@@ -56,19 +55,17 @@ def add_lora(model: BaseModel, params: LoraParams, *, seed: int = 0) -> None:
     Raises UnknownName for a target that matches no linear layer.
     """
     heads = tuple(model.heads())
-    names = _linears(model, heads)
+    layers = linear_layers(model, without=heads)
     for target in params.targets:
-        if not any(fnmatchcase(name, target) for name in names):
-            known = {f"*.{name.rpartition('.')[2]}" for name in names}
+        if not any(fnmatchcase(name, target) for name in layers):
+            known = {f"*.{name.rpartition('.')[2]}" for name in layers}
             raise UnknownName("linear layer", target, known, where="params.yaml: train.lora.targets")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(heads))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name in names:
+        for name, base in layers.items():
             if any(fnmatchcase(name, target) for target in params.targets):
-                base = model.get_submodule(name)
-                assert isinstance(base, nn.Linear), "of _linears"
                 _replace(model, name, LoraLinear(base, params).to(base.weight.device).train(base.training))
 
 
@@ -78,19 +75,6 @@ def merge_lora(model: BaseModel) -> None:
         if isinstance(layer, LoraLinear):
             _replace(model, name, layer.merged())
     model.requires_grad_(True)
-
-
-def _linears(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
-    """The names of the linear layers that can take an addition, the head's left out."""
-    # Their code reads the weights of the layers inside without calling these.
-    closed = [name for name, module in model.named_modules() if isinstance(module, CLOSED)]
-    return [
-        name
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear
-        and not f"{name}.weight".startswith(heads)
-        and not name.startswith(tuple(f"{outer}." for outer in closed))
-    ]
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lnmt.errors import LnmtError
-from lnmt.models.lora import CLOSED
+from lnmt.models.layers import linear_layers
 
 BlockRanks = Sequence[Sequence[int | None]]  # [K, K], by outputs and inputs; None: that block is dense
 
@@ -77,19 +77,6 @@ def parts(size: int, count: int) -> list[int]:
     """`size` in `count` parts that differ by one at most, the larger ones first."""
     each, more = divmod(size, count)
     return [each + (place < more) for place in range(count)]
-
-
-def linear_layers(model: nn.Module, without: Sequence[str] = ()) -> dict[str, nn.Linear]:
-    """The plain linear layers of `model` by name; those left out whose weights' names start with one of `without`.
-
-    Layers whose weights are read by the code around them, which never calls them, are left out too.
-    """
-    closed = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, CLOSED))
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and not f"{name}.weight".startswith((*without, *closed))
-    }
 
 
 def use_low_rank(model: nn.Module, ranks: Mapping[str, int]) -> None:

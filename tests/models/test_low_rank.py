@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from lnmt.errors import LnmtError
 from lnmt.models import build_model
+from lnmt.models.layers import linear_layers
 from lnmt.models.low_rank import (
     BlockLowRankLinear,
     BlockRanks,
     LowRankLinear,
-    linear_layers,
     parts,
     use_low_rank,
     use_low_rank_blocks,

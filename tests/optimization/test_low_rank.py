@@ -14,7 +14,8 @@ from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError, UnknownName
 from lnmt.models import load_model
 from lnmt.models.base import BaseModel, Inputs, Outputs
-from lnmt.models.low_rank import BlockLowRankLinear, LowRankLinear, linear_layers
+from lnmt.models.layers import linear_layers
+from lnmt.models.low_rank import BlockLowRankLinear, LowRankLinear
 from lnmt.optimization.compressions import COMPRESSIONS
 from lnmt.optimization.compressions.low_rank import LowRank
 from lnmt.optimization.compressions.low_rank_moments import moments

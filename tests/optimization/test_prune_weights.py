@@ -12,7 +12,7 @@ from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.models import load_model
 from lnmt.models.base import BaseModel
-from lnmt.models.low_rank import linear_layers
+from lnmt.models.layers import linear_layers
 from lnmt.optimization.compressions.prune_weights import PruneWeights, largest
 from tests.optimization.weights_kit import workshop
 from tests.tiny_bundle import tiny_bundle

@@ -14,7 +14,7 @@ from torch import nn
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError, UnknownName
 from lnmt.models import load_model
-from lnmt.models.low_rank import linear_layers
+from lnmt.models.layers import linear_layers
 from lnmt.optimization.compressions import COMPRESSIONS
 from lnmt.optimization.compressions.fake_quant import (
     FakeQuantLinear,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lnmt.models.low_rank import linear_layers
+from lnmt.models.layers import linear_layers
 from lnmt.training.callbacks import Callback
 from lnmt.training.callbacks.callback import Run
 

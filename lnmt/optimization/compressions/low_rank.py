@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lnmt.errors import LnmtError, UnknownName
-from lnmt.models.low_rank import BlockLowRankLinear, BlockRanks, LowRankLinear, linear_layers
+from lnmt.models.layers import linear_layers
+from lnmt.models.low_rank import BlockLowRankLinear, BlockRanks, LowRankLinear
 from lnmt.models.structure import add_operation, find_module
 from lnmt.optimization.compressions import WeightCompression
 from lnmt.optimization.compressions.low_rank_factors import Moments, Spectrum, block_spectra

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lnmt.errors import LnmtError
-from lnmt.models.low_rank import linear_layers
+from lnmt.models.layers import linear_layers
 from lnmt.optimization.compressions import WeightCompression
 from lnmt.training.callbacks import Callback
 from lnmt.training.callbacks.callback import Run, StepResult

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lnmt.errors import LnmtError, UnknownName
-from lnmt.models.low_rank import linear_layers
+from lnmt.models.layers import linear_layers
 from lnmt.optimization.compressions import WeightCompression
 from lnmt.optimization.compressions.fake_quant import FakeQuantise, Rounding
 from lnmt.optimization.compressions.int8_observe import SAMPLE, Observed
