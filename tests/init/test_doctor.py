@@ -26,7 +26,7 @@ def machine(gpus: tuple[GpuFacts, ...] | str, int8: str | None = None) -> Capabi
 
 def test_the_machine_is_told() -> None:
     found = {finding.what: finding for finding in _hardware(machine((H100, H100)))}
-    assert found["hardware"].found == "x86_64/avx512_bf16/2 cores"
+    assert found["hardware"].found == "x86_64/avx512_bf16/2 cores/NVIDIA H100"
     assert found["cpu"].found == "GenuineIntel Some CPU; avx512_bf16, avx2"
     assert found["cpu, int8"].found == "8-bit products in hardware"
     assert found["gpu 1"].found == "NVIDIA H100, 79.6 GiB, compute capability 9.0, driver 580.65.06"

@@ -11,14 +11,15 @@ import pytest
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from lnmt.optimization.backends import Source
-from lnmt.optimization.build import build_candidate
+from lnmt.optimization.build import Builder
 from lnmt.optimization.candidate import Candidate
+from lnmt.progress import Progress
 from lnmt.runtime.predictor import Predictor
 from tests.tiny_bundle import tiny_bundle
 
 work = Path(sys.argv[1])
-bundle = build_candidate(Candidate("openvino", "fp32"), Source(tiny_bundle(work / "bundle"), work))
+builder = Builder(tiny_bundle(work / "bundle"), work, lambda: None, Progress(show=False))
+bundle = builder.build(Candidate("openvino", "fp32")).bundle
 predictors = [Predictor.open(bundle) for _ in range(2)]
 for predictor in predictors:  # the first one first: its stack is the one that the thread had before the second
     predictor.predict(["a good film"])
