@@ -94,7 +94,7 @@ def test_this_machine() -> None:
     assert found.engines["torch"]["fp32"] is None
     assert found.cores >= 1
     assert found.hardware.startswith(f"{found.machine}/")
-    assert found.hardware.endswith(f"/{found.cores} cores")
+    assert f"/{found.cores} cores" in found.hardware
     assert sorted(found.engines) == ENGINES.names()
     assert all(tuple(precisions) == PRECISIONS for precisions in found.engines.values())
 
