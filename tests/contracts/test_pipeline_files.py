@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAMES = [stage.name for stage in STAGES]
 
 # What every stage stands on, and what is verified by digest wherever it is read: no change of it changes an artifact.
-GROUND = ("errors", "files", "params", "plugins", "progress", "public", "types", "hub", "bundles")
+GROUND = ("errors", "files", "params", "plugins", "progress", "public", "telemetry", "types", "hub", "bundles")
 
 
 def test_dvc_yaml_is_the_table(repository: Path) -> None:
