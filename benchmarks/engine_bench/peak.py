@@ -66,7 +66,7 @@ def _fastest(way: Way, rows: int, inputs: int, outputs: int) -> float | None:
     try:
         call = way(rows, inputs, outputs)
         call()
-    except (RuntimeError, NotImplementedError, AttributeError, TypeError):  # torch's private operators come and go
+    except (RuntimeError, AttributeError):  # torch has no such operator here, or none for these numbers
         return None
     times: list[float] = []
     while len(times) < CALLS or sum(times) < SECONDS:

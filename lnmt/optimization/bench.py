@@ -52,6 +52,7 @@ class Bench:
 
     def __enter__(self) -> Self:
         self.reference = self._open(REFERENCE)
+        self._rows = self.reference.encode(self.validation.texts)
         self._deadline = self.clock() + self.options.time_limit_s
         return self
 
@@ -65,7 +66,7 @@ class Bench:
 
     def look(self, candidate: Candidate) -> Measurement:
         """Answers and, in few rounds beside the reference, times. What fails, or is too late, says so."""
-        kept = self.records.measurement("look", candidate)
+        kept = self.records.measurement(candidate)
         if kept is not None:
             return kept
         reason = why_not(candidate, self.machine)
@@ -80,7 +81,7 @@ class Bench:
                 raise
             self.progress.note(f"{candidate.name}: {error.what}")
             found = Measurement(candidate, failure=error.what)
-        return self.records.keep_measurement("look", found)
+        return self.records.keep_measurement(found)
 
     def split(self, name: str) -> Validation:
         """ "validation" or "test"."""
@@ -165,7 +166,7 @@ class Bench:
         rounds = math.ceil(options.rounds / LOOK_SHARE) if brief else options.rounds
         warmup = math.ceil(options.warmup_rounds / LOOK_SHARE) if brief else options.warmup_rounds
         rng = np.random.default_rng(options.seed)
-        rows = _with_lengths(self.reference.encode(self.validation.texts), self.lengths, rng)
+        rows = _with_lengths(self._rows, self.lengths, rng)
         engines = {name: predictor.engine.infer for name, predictor in predictors.items()}
         sizes = sorted(set(sizes))
         label = f"time {len(predictors)} engines" if len(predictors) > 2 else f"time {list(predictors)[-1]}"

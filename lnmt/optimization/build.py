@@ -65,11 +65,17 @@ class Builder:
         self._progress = progress
         self._work = work
         self._shop = shop
+        self._built: dict[str, Built] = {}  # by name; a candidate is opened again and again
 
     def build(self, candidate: Candidate) -> Built:
         """`candidate` as a bundle. Raises LnmtError with the reason where it cannot be made."""
         if candidate == REFERENCE:
             return Built(self._reference, {}, 0.0)
+        if candidate.name not in self._built:
+            self._built[candidate.name] = self._build(candidate)
+        return self._built[candidate.name]
+
+    def _build(self, candidate: Candidate) -> Built:
         weights, graph = split_recipe(candidate)
         files, notes = self._files(candidate, weights, graph)
         source = self._compressed(weights)[0]

@@ -33,14 +33,14 @@ class Records:
             shutil.rmtree(directory, ignore_errors=True)
             write_json(place, digest)
 
-    def measurement(self, kind: str, candidate: Candidate) -> Measurement | None:
-        """What was kept of `candidate` as `kind` ("look", "settings"), None where nothing was."""
-        path = self._path(kind, candidate.name, "json")
+    def measurement(self, candidate: Candidate) -> Measurement | None:
+        """What was kept of `candidate`, None where nothing was."""
+        path = self._path("look", candidate.name, "json")
         return Measurement.from_json(candidate, read_json(path)) if path.is_file() else None
 
-    def keep_measurement(self, kind: str, found: Measurement) -> Measurement:
+    def keep_measurement(self, found: Measurement) -> Measurement:
         """Keep it; gives it back."""
-        write_json(self._path(kind, found.candidate.name, "json"), found.as_json())
+        write_json(self._path("look", found.candidate.name, "json"), found.as_json())
         return found
 
     def answers(self, split: str, candidate: Candidate) -> Answers | None:

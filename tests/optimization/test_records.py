@@ -26,13 +26,13 @@ ANSWERS = Answers(np.array([[0.5, -0.25]], dtype=np.float32), np.array([[0]]), n
 
 def test_what_was_kept_comes_back_after_a_restart(tmp_path: Path) -> None:
     first = Records(tmp_path / "search", {"machine": "a"})
-    assert first.measurement("look", CANDIDATE) is None
+    assert first.measurement(CANDIDATE) is None
     assert first.answers("validation", CANDIDATE) is None
-    first.keep_measurement("look", FOUND)
+    first.keep_measurement(FOUND)
     first.keep_answers("validation", CANDIDATE, ANSWERS)
     again = Records(tmp_path / "search", {"machine": "a"})
-    assert again.measurement("look", CANDIDATE) == FOUND
-    assert again.measurement("look", CANDIDATE.with_settings({})) is None
+    assert again.measurement(CANDIDATE) == FOUND
+    assert again.measurement(CANDIDATE.with_settings({})) is None
     answers = again.answers("validation", CANDIDATE)
     assert answers is not None
     for name in ("numbers", "choices", "scored"):
@@ -44,14 +44,14 @@ def test_what_was_kept_comes_back_after_a_restart(tmp_path: Path) -> None:
 def test_a_failure_is_a_finding(tmp_path: Path) -> None:
     records = Records(tmp_path, {})
     failed = Measurement(CANDIDATE, failure="ONNX export failed")
-    assert records.keep_measurement("look", failed) is failed
-    assert records.measurement("look", CANDIDATE) == failed
+    assert records.keep_measurement(failed) is failed
+    assert records.measurement(CANDIDATE) == failed
 
 
 def test_another_setting_begins_anew(tmp_path: Path) -> None:
-    Records(tmp_path / "search", {"onnxruntime": "1"}).keep_measurement("look", FOUND)
+    Records(tmp_path / "search", {"onnxruntime": "1"}).keep_measurement(FOUND)
     other = Records(tmp_path / "search", {"onnxruntime": "2"})
-    assert other.measurement("look", CANDIDATE) is None
+    assert other.measurement(CANDIDATE) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
