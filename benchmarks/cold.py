@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # the processes that are timed run this file too: what is imp
 ENGINES = ("openvino-fp32", "openvino-bf16", "onnxruntime-fp32", "torch-fp32", "torchscript-fp32")
 PHASES = ("interpreter", "imports", "open", "load", "warm_up", "first answer")
 TEXT = "What a good film, and not dull at all!"
-SEED, VOCABULARY, MAX_TOKENS, PAD_MULTIPLE = 7, 30_522, 64, 8
-NONE = "sha256:" + "0" * 64
+SEED, VOCABULARY, MAX_TOKENS = 7, 30_522, 64
 
 
 def main() -> None:
@@ -145,7 +144,7 @@ def demo_bundle(target: Path) -> Bundle:
     from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
-    from lnmt.bundles import Bundle, Draft, Lineage, new_bundle
+    from benchmarks.engine_bench.models import LABELS, write_bundle
     from lnmt.models.classifier import EncoderClassifier
 
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -174,24 +173,8 @@ def demo_bundle(target: Path) -> Bundle:
                 torch.nn.init.normal_(parameter, std=0.04)
             else:
                 torch.nn.init.constant_(parameter, 1.0 if name.endswith("LayerNorm.weight") else 0.0)
-    draft = Draft(
-        task="text-classification",
-        labels=["negative", "neutral", "positive"],
-        model=model.describe("encoder_classifier"),
-        engine="torch",
-        precision="fp32",
-        max_tokens=MAX_TOKENS,
-        pad_multiple=PAD_MULTIPLE,
-        temperature=1.0,
-        processors=[],
-        parent=None,
-        lineage=Lineage(commit=None, dirty=False, params=NONE, lock=NONE),
-        evidence={},
-    )
-    with new_bundle(target, draft) as directory:
-        model.save(directory / "model.safetensors")
-        tokenizer.save(str(directory / "tokenizer.json"))
-    return Bundle.open(target)
+    tokenizer.save(str(target.with_suffix(".json")))
+    return write_bundle(model, "encoder_classifier", LABELS, MAX_TOKENS, target.with_suffix(".json"), target)
 
 
 def show(report: dict[str, Any]) -> None:

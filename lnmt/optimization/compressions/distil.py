@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lnmt.errors import LnmtError
 from lnmt.models import load_model
-from lnmt.models.blocks import block_parameters, find_units, keep_units, pair_blocks
+from lnmt.models.blocks import block_parameters, find_units, keep_units, pair_blocks, told_smaller
 from lnmt.models.structure import STRUCTURE
 from lnmt.optimization.compressions import WeightCompression
 from lnmt.optimization.compressions.drop_layers import drop_blocks
@@ -54,13 +54,10 @@ class Distil(WeightCompression):
         if self._width is not None:
             model = narrow(model, self._width, shop)
         kept = None if self._layers is None else drop_blocks(model, self._layers, "distil.layers")
-        after = block_parameters(model)
         self._decided = {
             "kept": kept,
             "width": self._width,
-            "parameters_before": before,
-            "parameters_after": after,
-            "share_removed": 1 - after / before,
+            **told_smaller(before, block_parameters(model)),
         }
         hidden = pair_blocks(model, load_model(shop.bundle)) if self._hidden else None
         return shop.fine_tune(model, teacher=True, hidden=hidden)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnmt.errors import LnmtError
 from lnmt.models import load_model
-from lnmt.models.blocks import block_parameters, find_blocks, pair_blocks
+from lnmt.models.blocks import block_parameters, find_blocks, pair_blocks, told_smaller
 from lnmt.models.structure import add_operation
 from lnmt.optimization.compressions import WeightCompression
 
@@ -32,12 +32,9 @@ class DropLayers(WeightCompression):
     def compress(self, model: BaseModel, shop: Workshop) -> BaseModel:
         before = block_parameters(model)
         kept = drop_blocks(model, self._keep, "drop_layers.keep")
-        after = block_parameters(model)
         self._decided = {
             "kept": kept,
-            "parameters_before": before,
-            "parameters_after": after,
-            "share_removed": 1 - after / before,
+            **told_smaller(before, block_parameters(model)),
         }
         if not self._fine_tune:
             return model

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lnmt.errors import LnmtError
 from lnmt.models import load_model
-from lnmt.models.blocks import Units, block_parameters, find_units, keep_units, pair_blocks
+from lnmt.models.blocks import Units, block_parameters, find_units, keep_units, pair_blocks, told_smaller
 from lnmt.models.calls import call_model
 from lnmt.models.structure import find_module
 from lnmt.optimization.compressions import WeightCompression
@@ -89,11 +89,8 @@ class PruneHeads(WeightCompression):
         for one, kept in zip(units, keep, strict=True):
             if len(kept) < one.count:
                 keep_units(model, one, kept)
-        after = block_parameters(model)
         self._decided = {
-            "parameters_before": before,
-            "parameters_after": after,
-            "share_removed": 1 - after / before,
+            **told_smaller(before, block_parameters(model)),
             "heads": [len(kept) for one, kept in zip(units, keep, strict=True) if one.attention is not None],
             "columns": [len(kept) for one, kept in zip(units, keep, strict=True) if one.attention is None],
         }
