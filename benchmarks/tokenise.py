@@ -1,4 +1,4 @@
-"""A million sentences tokenised and sharded, LNMT beside `datasets.map`, in turns: `python benchmarks/tokenise.py`.
+"""A million sentences tokenised and sharded, LNMT beside `datasets.map`, in turns: `python -m benchmarks.tokenise`.
 
 The sentences are those of data/processed (where there is none, the stages up to `process` make it in a temporary
 project from ./params.yaml), cut in two and joined anew until there are enough. Joining alone would bring no new

@@ -1,4 +1,4 @@
-"""LNMT's training beside Hugging Face's Trainer and a plain loop: `python benchmarks/training.py`.
+"""LNMT's training beside Hugging Face's Trainer and a plain loop: `python -m benchmarks.training`.
 
 plain    what a tutorial shows: padded to `max_tokens`, shuffled, fp32, AdamW as it comes
 trainer  Hugging Face's Trainer tuned by its documentation: grouped by length, padded to a multiple of 8, bf16,

@@ -191,7 +191,7 @@ def _check_hardware(bundle: Bundle) -> None:
             where=bundle.path,
             value=measured,
             allowed=here,
-            fix="run `lnmt optimize` on this machine, or release it with --force",
+            fix="run `lnmt stage optimize` on this machine, or release it with --force",
         )
 
 
@@ -315,12 +315,15 @@ def _answering(live: Live, which: str | None) -> Bundle:
 
 def trace(live: Live, prediction_id: str) -> Trace:
     """Where an answer came from. Raises LnmtError for an id that no event has."""
+    from lnmt.monitoring.event_index import EventIndex
     from lnmt.trace import trace as do
 
-    return do(
-        prediction_id,
-        events=live.settings.events_dir,
-        bundles=live.bundles,
-        deployments=live.deployments,
-        registry=live.registry,
-    )
+    with EventIndex(live.settings.database_url) as index:
+        return do(
+            prediction_id,
+            events=live.settings.events_dir,
+            bundles=live.bundles,
+            deployments=live.deployments,
+            registry=live.registry,
+            index=index,
+        )

@@ -78,8 +78,7 @@ def _hardware(machine: Capabilities) -> Iterator[Finding]:
         yield Finding("ok", "gpu", machine.gpus)
     else:
         for place, gpu in enumerate(machine.gpus):
-            found = f"{gpu.name}, {gpu.memory_gib:g} GiB, compute capability {gpu.capability}, driver {gpu.driver}"
-            yield Finding("ok", f"gpu {place}", found)
+            yield Finding("ok", f"gpu {place}", str(gpu))
     for engine, precisions in machine.engines.items():
         yield from _engine(engine, precisions, machine.libraries)
 

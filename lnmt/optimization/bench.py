@@ -5,6 +5,7 @@ Legend: R = rounds, Q = calls in a round.
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnmt.bundles import Bundle
-from lnmt.errors import LnmtError
+from lnmt.errors import LnmtError, Transient
 from lnmt.optimization.answers import Answers, Validation, collect
 from lnmt.optimization.build import Builder
 from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Measurement
@@ -77,7 +78,7 @@ class Bench:
         try:
             found = self._look(candidate)
         except LnmtError as error:
-            if candidate == REFERENCE:
+            if candidate == REFERENCE or not _its_own(error):
                 raise
             self.progress.note(f"{candidate.name}: {error.what}")
             found = Measurement(candidate, failure=error.what)
@@ -113,6 +114,8 @@ class Bench:
                 sizes = [self.options.objective.batch_size, max(self.options.batch_sizes)]
                 times = self._time(opened, sizes, brief=True)
         except LnmtError as error:
+            if not _its_own(error):
+                raise
             self.progress.note(f"{candidate.name}: its settings stay as they are: {error.what}")
             return candidate
         mean = {size: {name: float(np.mean(calls)) for name, calls in found.items()} for size, found in times.items()}
@@ -201,6 +204,13 @@ class Bench:
         except LnmtError as error:
             self.progress.note(f"{bundle.manifest.engine}: its memory is not known: {error.what}")
             return None
+
+
+def _its_own(error: LnmtError) -> bool:
+    """Whether a candidate's failure tells of the candidate: a full disk and what may go through later do not."""
+    cause = error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return not (full or isinstance(error, Transient))
 
 
 def _with_lengths(

@@ -1,7 +1,8 @@
 """Candidates as bundles. Until one is published they stand in the stage's work directory.
 
 What takes long is made once and kept: compressed weights by recipe, an engine's files by recipe and engine. A bundle
-is those files with a manifest, so that the same files at another precision, or run with other settings, cost nothing.
+is those files with a manifest, so that the same files at another precision, or run with other settings, cost nothing;
+TensorRT alone builds for either.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from lnmt.progress import Progress
 TOKENIZER = "tokenizer.json"
 NOTES = "notes.json"  # beside files that were made: what was decided, and how long they took
 BY_PRECISION = ("tensorrt", "tensorrt_rtx")  # engines whose files differ with the precision
+BY_SETTINGS = ("tensorrt",)  # and with the settings: its engine is built for the shapes of its groups
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,23 @@ def build_reference(trained: Bundle, temperature: float, lineage: Lineage, work:
 class Builder:
     """Makes candidates from the reference, each part once, also over a restart.
 
-    `shop` gives a compression what it may use; it is asked for only where one is to be made.
+    `shop` gives a compression what it may use; it is asked for only where one is to be made. `cache` keeps what builds
+    measured of this machine, for later searches.
     """
 
-    def __init__(self, reference: Bundle, work: Path, shop: Callable[[], Workshop], progress: Progress) -> None:
+    def __init__(
+        self,
+        reference: Bundle,
+        work: Path,
+        shop: Callable[[], Workshop],
+        progress: Progress,
+        cache: Path | None = None,
+    ) -> None:
         self._reference = reference
         self._progress = progress
         self._work = work
         self._shop = shop
+        self._cache = cache
         self._built: dict[str, Built] = {}  # by name; a candidate is opened again and again
 
     def build(self, candidate: Candidate) -> Built:
@@ -100,31 +111,44 @@ class Builder:
         self, candidate: Candidate, weights: tuple[Plugin, ...], graph: Plugin | None
     ) -> tuple[Path, dict[str, Any]]:
         """The directory with the files that the engine loads, and its notes."""
-        engine = candidate.engine
-        precision = f"-{candidate.precision}" if engine in BY_PRECISION else ""
-        target = self._work / "files" / f"{engine}{precision}+{recipe_name(candidate.compressions)}"
+        target, engine = self._work / "files" / _files_name(candidate), candidate.engine
         if (target / NOTES).is_file():
             return target, read_json(target / NOTES)
+        if graph is not None and engine not in BY_PRECISION:
+            return target, self._graph(target, engine, weights, graph)
         bundle, decided, seconds = self._compressed(weights)
-        source = Source(bundle, bundle.path.with_name(f"{bundle.path.name}.shared"), progress=self._progress)
-        source.work.mkdir(parents=True, exist_ok=True)
-        backend = BACKENDS.get(engine, where="params.yaml: optimize.engines")()
+        source = self._source(bundle)
+        if graph is not None:  # what is compressed is a graph still; the engine is built from that
+            compressed = self._work / "graphs" / f"{engine}+{recipe_name(candidate.compressions)}"
+            notes = self._graph(compressed, engine, weights, graph)
+            decided, seconds = notes["decided"], notes["seconds"]
+            source = replace(source, graph=compressed / "model.onnx")
         started = time.monotonic()
         with new_directory(target) as directory:
-            if graph is None:
-                backend.build(candidate, source, directory)
-            else:
-                compression = make_compression(graph)
-                assert isinstance(compression, GraphCompression), "split_recipe takes nothing else for a graph's"
-                shop = self._shop()
-                compression.compress(export_onnx(source), engine, directory, lambda: shop.calibration, shop.progress)
-                decided = {**decided, compression_name(graph): compression.decided()}
-                if engine in BY_PRECISION:  # what was written is a graph still; the engine is built from that
-                    compressed = (directory / "model.onnx").replace(source.work / f"{target.name}.onnx")
-                    backend.build(candidate, replace(source, graph=compressed), directory)
-            seconds = round(seconds + time.monotonic() - started, 3)
-            write_json(directory / NOTES, {"decided": decided, "seconds": seconds})
-        return target, read_json(target / NOTES)
+            BACKENDS.get(engine, where="params.yaml: optimize.engines")().build(candidate, source, directory)
+            notes = _notes(directory, decided, seconds, started)
+        return target, notes
+
+    def _graph(self, target: Path, engine: str, weights: tuple[Plugin, ...], plugin: Plugin) -> dict[str, Any]:
+        """Make at `target` what `plugin` writes for `engine`, if it is not there; its notes."""
+        if (target / NOTES).is_file():
+            found: dict[str, Any] = read_json(target / NOTES)
+            return found
+        bundle, decided, seconds = self._compressed(weights)
+        compression = make_compression(plugin)
+        assert isinstance(compression, GraphCompression), "split_recipe takes nothing else for a graph's"
+        started, shop = time.monotonic(), self._shop()
+        with new_directory(target) as directory:
+            graph = export_onnx(self._source(bundle))
+            compression.compress(graph, engine, directory, lambda: shop.calibration, shop.progress)
+            decided = {**decided, compression_name(plugin): compression.decided()}
+            return _notes(directory, decided, seconds, started)
+
+    def _source(self, bundle: Bundle) -> Source:
+        """Weights as back ends take them, with a directory for what these share."""
+        shared = bundle.path.with_name(f"{bundle.path.name}.shared")
+        shared.mkdir(parents=True, exist_ok=True)
+        return Source(bundle, shared, cache=self._cache, progress=self._progress)
 
     def _compressed(self, recipe: tuple[Plugin, ...]) -> tuple[Bundle, dict[str, Any], float]:
         """The weights after `recipe` as a torch bundle, what was decided, and the seconds that it took in all."""
@@ -141,7 +165,6 @@ class Builder:
         started = time.monotonic()
         shop = replace(self._shop(), work=target.with_name(f"{target.name}.work"))
         model = compression.compress(load_model(before), shop)
-        shutil.rmtree(shop.work, ignore_errors=True)
         change = {"model": model.describe(str(before.manifest.model["name"]))}
         with new_bundle(target, _draft(before, change)) as directory:
             model.save(directory / WEIGHTS)
@@ -150,10 +173,11 @@ class Builder:
         decided = {**decided, compression_name(recipe[-1]): compression.decided()}
         seconds = round(seconds + time.monotonic() - started, 3)
         write_json(notes, {"bundle": made.digest, "decided": decided, "seconds": seconds})
+        shutil.rmtree(shop.work, ignore_errors=True)
         return made, decided, seconds
 
 
-def publish(
+def finish(
     bundle: Bundle,
     target: Path,
     profile: Any,
@@ -174,6 +198,25 @@ def publish(
         if proof is not None:
             write_json(directory / CERTIFICATE, proof)
     return Bundle.open(target)
+
+
+def _files_name(candidate: Candidate) -> str:
+    """`tensorrt-fp16 group_rows=8+static_int8`: of all that the engine's files depend on."""
+    name = candidate.engine
+    if name in BY_PRECISION:
+        name += f"-{candidate.precision}"
+    if candidate.engine in BY_SETTINGS:
+        name += "".join(f" {key}={value}" for key, value in sorted(candidate.settings.items()))
+    return f"{name}+{recipe_name(candidate.compressions)}"
+
+
+def _notes(directory: Path, decided: Mapping[str, Any], before_s: float, started: float) -> dict[str, Any]:
+    """Written beside files that were begun at `started` (monotonic s), after `before_s` for what they are made of."""
+    write_json(
+        directory / NOTES, {"decided": dict(decided), "seconds": round(before_s + time.monotonic() - started, 3)}
+    )
+    found: dict[str, Any] = read_json(directory / NOTES)
+    return found
 
 
 def _draft(bundle: Bundle, change: Mapping[str, Any]) -> Draft:

@@ -19,7 +19,7 @@ class Candidate:
     engine: str  # plugin of lnmt.runtime
     precision: Precision  # of the arithmetic; of a quantised model that of what stays in floats
     compressions: tuple[Plugin, ...] = ()  # plugins of lnmt.optimization.compressions, in the order in which they act
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the engine when it runs; the files are the same
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the engine when it runs; TensorRT builds for them
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class Candidate:
         )
 
     def with_settings(self, settings: Mapping[str, Any]) -> Candidate:
-        """The same files, run otherwise."""
+        """The same model, run otherwise."""
         return replace(self, settings=dict(settings))
 
     def as_json(self) -> dict[str, Any]:

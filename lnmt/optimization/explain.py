@@ -33,10 +33,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"Shown at {document['confidence']:.0%} confidence, for the search as a whole:"
         yield from (f"  {part['told']}" for part in winner["verdict"]["parts"])
-    for plugin in winner["compressions"]:
-        decided = winner["decided"].get(plugin["name"])
+    for name, decided in winner["decided"].items():
         if decided:
-            yield f"{plugin['name']} decided: {_told(decided)}"
+            yield f"{name} decided: {_told(decided)}"
     for told in winner["in_service"]:
         yield f"In service it took {told['p50_ms']:.2f} ms (median of {told['requests']} requests, all layers)."
     for outcome, title in GROUPS:

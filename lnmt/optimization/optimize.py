@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from lnmt.bundles import Bundle
 from lnmt.data.batches import load_examples
 from lnmt.files import clear_disk_errors, directory_digest, new_directory
 from lnmt.optimization.bench import Bench
-from lnmt.optimization.build import Builder, build_reference, publish
+from lnmt.optimization.build import Builder, build_reference, finish
 from lnmt.optimization.candidate import REFERENCE
 from lnmt.optimization.certificate import certificate
 from lnmt.optimization.inputs import approved, read_production, read_slices, read_split, read_temperature
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lnmt.stages import StageIO
 
 CODE = ("optimization", "runtime", "models", "stats", "training")  # what a kept finding was made by
+ENGINES = "engines"  # of the project's state: what engines keep of this machine, the service's too
 
 
 def optimize(params: Params, io: StageIO) -> None:
@@ -39,41 +41,51 @@ def optimize(params: Params, io: StageIO) -> None:
 
     A search that was killed goes on with what it had measured. Where no candidate may ship, models/optimized is a copy
     of the reference, digest and all, so that nothing is registered or released twice. Raises LnmtError where
-    models/trained was not approved, a split is empty, an engine or a compression is unknown, or the reference does not
-    run.
+    models/trained was not approved, a split is empty, an engine or a compression is unknown, the reference does not
+    run, or the disk is full; what stood in the three places before is then still there.
     """
-    options = params.optimize
-    candidates = list_candidates(options)
+    options, candidates = params.optimize, list_candidates(params.optimize)
+    production, ready = read_production(io.read("data/production")), io.work / "ready"
+    with clear_disk_errors(io.root):
+        with open_bench(params, io, production.get("tokens")) as bench:
+            found = search(bench, candidates, read_slices(bench.test, params.evaluate, bench.reference))
+            proof = _write_bundles(bench, found, ready, directory_digest(io.read("data/processed")))
+            summary = Summary(found, proof, bench.machine, options, bench.validation, bench.test, production)
+            with new_directory(ready / "report") as directory:
+                write_report(directory, summary)
+        shipped = ready / ("reference" if proof is None else "optimized")
+        made = {"models/reference": ready / "reference", "models/optimized": shipped}
+        _publish({**made, "reports/optimization": ready / "report"}, io)
+    _clear(io.work)
+    io.progress.note(f"{found.choice.winner.name} ships: {found.choice.why}", winner=found.choice.winner.name)
+
+
+@contextmanager
+def open_bench(params: Params, io: StageIO, lengths: Sequence[int] | None = None) -> Iterator[Bench]:
+    """The trained model as the reference, the splits, and what candidates are made of.
+
+    `lengths`: tokens of texts to time with; None: the validation split's. Raises LnmtError where models/trained was not
+    approved or calibrated, or a split is empty.
+    """
     trained = approved(Bundle.open(io.read("models/trained")), io.read("reports/gate"))
     temperature = read_temperature(io.read("reports/evaluation"))
     processed, manifest = io.read("data/processed"), trained.manifest
     validation, test = (read_split(processed / name, manifest.task, manifest.labels) for name in ("validation", "test"))
-    production = read_production(io.read("data/production"))
     machine = capabilities()
-    with clear_disk_errors(io.root):
-        reference = build_reference(trained, temperature, io.lineage, io.work)
-        records = Records(io.work / "search", _setting(reference, machine))
-        builder = Builder(reference, records.directory, _shop(params, io, reference), io.progress)
-        lengths = production.get("tokens")
-        with Bench(builder, validation, test, options, machine, records, io.progress, lengths) as bench:
-            found = search(bench, candidates, read_slices(test, params.evaluate, bench.reference))
-            proof = _publish(bench, found, io, directory_digest(processed))
-        summary = Summary(found, proof, machine, options, validation, test, production)
-        with new_directory(io.write("reports/optimization")) as directory:
-            write_report(directory, summary)
-    shutil.rmtree(io.work)
-    io.progress.note(f"{found.choice.winner.name} ships: {found.choice.why}", winner=found.choice.winner.name)
+    reference = build_reference(trained, temperature, io.lineage, io.work)
+    records = Records(io.work / "search", _setting(reference, machine))
+    builder = Builder(reference, records.directory, _shop(params, io, reference), io.progress, io.state / ENGINES)
+    with Bench(builder, validation, test, params.optimize, machine, records, io.progress, lengths) as bench:
+        yield bench
 
 
-def _publish(bench: Bench, found: Found, io: StageIO, data: str) -> dict[str, Any] | None:
-    """Write both bundles; returns the winner's certificate, None where the reference ships itself."""
+def _write_bundles(bench: Bench, found: Found, ready: Path, data: str) -> dict[str, Any] | None:
+    """Both bundles below `ready`; returns the winner's certificate, None where the reference ships itself."""
     options, texts = bench.options, bench.validation.texts
     profile = reference_profile(bench.reference, texts, options.seed)
-    reference = publish(bench.builder.build(REFERENCE).bundle, io.write("models/reference"), profile, {})
+    reference = finish(bench.builder.build(REFERENCE).bundle, ready / "reference", profile, {})
     winner = next((entry for entry in found.finalists if entry.candidate == found.choice.winner), None)
     if winner is None:
-        with new_directory(io.write("models/optimized")) as directory:
-            shutil.copytree(reference.path, directory, dirs_exist_ok=True)
         return None
     bundle = bench.builder.build(winner.candidate).bundle
     machine = machine_json(bench.machine, options)
@@ -92,8 +104,25 @@ def _publish(bench: Bench, found: Found, io: StageIO, data: str) -> dict[str, An
             "reference": {"bundle": reference.digest, **found.reference.as_json()},
         }
     }
-    publish(bundle, io.write("models/optimized"), profile, evidence, proof)
+    finish(bundle, ready / "optimized", profile, evidence, proof)
     return proof
+
+
+def _publish(made: Mapping[str, Path], io: StageIO) -> None:
+    """What was made, by the place that it goes to: all of it is there before any takes its place."""
+    with ExitStack() as stack:
+        for path, source in made.items():
+            directory = stack.enter_context(new_directory(io.write(path)))
+            for file in source.iterdir():
+                shutil.copyfile(file, directory / file.name)
+
+
+def _clear(work: Path) -> None:
+    """Take it away at once: half of it would look to the next search like something that it had kept."""
+    gone = work.with_name(f".{work.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    work.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _setting(reference: Bundle, machine: Capabilities) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from lnmt.runtime.cpu import BF16_FLAGS, FP16_FLAGS, INT8_FLAGS, Cpu
-from lnmt.runtime.nvidia import Gpu
+from lnmt.runtime.gpus import Gpu
 from lnmt.types import Precision
 
 # engine → the distributions that bring it, any one of them; the first is the one to install

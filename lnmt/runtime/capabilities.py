@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lnmt.runtime.availability import LIBRARIES, engines_for, int8_products
 from lnmt.runtime.cpu import available_cores, this_cpu
-from lnmt.runtime.gpus import GpuFacts, list_gpus
-from lnmt.runtime.nvidia import find_gpu
+from lnmt.runtime.gpus import Gpu, list_gpus
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -27,7 +26,7 @@ class Capabilities:
     libraries: Mapping[str, str | None]  # distribution → version; None: not installed
     engines: Mapping[str, Mapping[str, str | None]]  # engine → precision → why not; None: it runs here
     vendor: str = ""  # of the CPU: `GenuineIntel`, `AuthenticAMD`
-    gpus: tuple[GpuFacts, ...] | str = ()  # NVIDIA's, or why none can be told
+    gpus: tuple[Gpu, ...] | str = ()  # NVIDIA's, or why there is none to use
     int8: str | None = None  # why products of 8-bit numbers gain little on the CPU; None: it has them
 
     @property
@@ -46,15 +45,17 @@ def capabilities() -> Capabilities:
     """Detect this machine."""
     cpu = this_cpu()
     libraries = {name: _version(name) for names in LIBRARIES.values() for name in names}
+    gpus = list_gpus()
+    gpu = gpus if isinstance(gpus, str) else gpus[0]
     return Capabilities(
         machine=platform.machine(),
         cpu=cpu.name,
         cores=available_cores(),
         flags=cpu.flags,
         libraries=libraries,
-        engines=engines_for(cpu, find_gpu(), libraries, compiler=any(map(shutil.which, COMPILERS))),
+        engines=engines_for(cpu, gpu, libraries, compiler=any(map(shutil.which, COMPILERS))),
         vendor=cpu.vendor,
-        gpus=list_gpus(),
+        gpus=gpus,
         int8=int8_products(cpu),
     )
 

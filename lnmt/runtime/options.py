@@ -41,7 +41,7 @@ class Options:
                 where=where,
                 value=found.streams,
                 allowed=f"1 to {available_cores()}, the cores of this machine",
-                fix="run `lnmt optimize` on the machine that serves, or lower optimize.settings.streams in params.yaml",
+                fix="run `lnmt stage optimize` where it is to serve, or lower optimize.settings.streams in params.yaml",
             )
         return found
 

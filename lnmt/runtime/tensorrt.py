@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
-from lnmt.files import sha256_file
 from lnmt.runtime.engine import checked_output, explained, warm_up_batch
-from lnmt.runtime.nvidia import Gpu, find_gpu
-from lnmt.runtime.trt_build import INPUTS, Report, build_plan, make_logger
-from lnmt.runtime.trt_plan import GRAPH, Key, Machine, PlanCache, Profile, parts, profiles_of, read_plan
+from lnmt.runtime.gpus import Gpu, find_gpu
+from lnmt.runtime.grouping import Arrays, cut, join
+from lnmt.runtime.options import Options
+from lnmt.runtime.trt_build import INPUTS, make_logger
+from lnmt.runtime.trt_plan import GRAPH, Key, Machine, Profile, parts, profiles_of, read_plan
 from lnmt.types import Batch, Output, Precision
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ def why_not_tensorrt(precision: Precision = "fp32", gpu: Gpu | str | None = None
 
 def _why_not_gpu(gpu: Gpu, precision: Precision) -> str | None:
     if gpu.capability < LEAST_CAPABILITY:
-        return f"{gpu.name} is too old: compute capability {_dotted(gpu.capability)}, TensorRT wants 7.5"
+        return f"{gpu.name} is too old: compute capability {gpu.capability}, TensorRT wants 7.5"
     if precision == "bf16" and gpu.capability < BF16_CAPABILITY:
-        return f"{gpu.name} has no bf16 arithmetic: compute capability {_dotted(gpu.capability)}, it came with 8.0"
+        return f"{gpu.name} has no bf16 arithmetic: compute capability {gpu.capability}, it came with 8.0"
     if gpu.cuda < LEAST_CUDA:
-        return f"the NVIDIA driver runs CUDA {_dotted(gpu.cuda)}, TensorRT wants 13.0: install driver 580 or newer"
+        return f"the NVIDIA driver runs CUDA {gpu.cuda}, TensorRT wants 13.0: install driver 580 or newer"
     return None
 
 
@@ -100,62 +101,34 @@ def this_machine() -> Machine:
     return Machine(tensorrt.__version__, device.name, (device.major, device.minor))
 
 
-def prepare_plan(bundle: Bundle, cache: Path, report: Report | None = None) -> bytes:
-    """The bundle's plan for this machine, built into `cache` where it is not there: for before a server starts."""
-    key, plans = Key(bundle.digest, this_machine(), profiles_of(bundle.manifest)), PlanCache(cache)
-    found = plans.read(key)
-    if isinstance(found, str):
-        found = build_plan(bundle.file(GRAPH), key.profiles, timing=plans.timing, report=report)
-        plans.write(key, found)
-    return found
-
-
 class TensorRtEngine:
-    """Runs the bundle's plan, or one that `prepare_plan` cached where the bundle was made on another machine.
+    """Runs the plan that the bundle carries: it was built by the search, for this TensorRT, GPU and these profiles.
 
-    `build`: a plan that is missing is built by `load`, which then takes minutes. Not the default, so that no server
-    starts like that.
+    It was certified as it stands, so no other one is built in its place; that would take minutes, too, while a server
+    starts. With `group_rows` a batch runs group by group.
     """
 
-    def __init__(self, *, build: bool = False) -> None:
-        self._build = build
+    def __init__(self) -> None:
         self._loaded: _Loaded | None = None
+        self._options = Options()
         self._bundle: Bundle
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
+        bundle.file(GRAPH)  # a bundle without one is none of this engine
         self._bundle = bundle
-        machine, profiles = this_machine(), profiles_of(bundle.manifest)
-        graph = bundle.file(GRAPH)
-        inside = Key(sha256_file(graph), machine, profiles)
-        reasons = {}
-        for where, found in (
-            (bundle.path, read_plan(bundle.path, inside)),
-            (cache, PlanCache(cache).read(Key(bundle.digest, machine, profiles)) if cache else "there is no cache"),
-        ):
-            if isinstance(found, bytes):
-                self._loaded = _deserialise(found, profiles)
-                if self._loaded is not None:
-                    return
-                found = "TensorRT cannot read it"
-            reasons[str(where)] = found
-        self._loaded = self._built(bundle, cache, reasons)
-
-    def _built(self, bundle: Bundle, cache: Path | None, reasons: dict[str, str]) -> _Loaded:
-        """The plan made anew, if that was asked for."""
-        if not self._build or cache is None:
+        self._options = Options.of(bundle, ("group_rows",))
+        profiles = profiles_of(bundle.manifest, self._options.group_rows)
+        found = read_plan(bundle.path, Key(bundle.manifest.files[GRAPH], this_machine(), profiles))
+        if isinstance(found, bytes):
+            self._loaded = _deserialise(found, profiles)
+            found = "TensorRT cannot read it"
+        if self._loaded is None:
             raise LnmtError(
-                "no TensorRT engine for this machine",
+                "the bundle has no TensorRT engine for this machine",
                 where=bundle.path,
-                value="; ".join(f"{where}: {reason}" for where, reason in reasons.items()),
-                fix="run `lnmt optimize` on this machine: an engine is never built while a server starts",
+                value=found,
+                fix="build one here, before a server starts: lnmt stage optimize; then register and release it",
             )
-        profiles, plans = profiles_of(bundle.manifest), PlanCache(cache)
-        plan = build_plan(bundle.file(GRAPH), profiles, timing=plans.timing)
-        loaded = _deserialise(plan, profiles)
-        if loaded is None:
-            raise LnmtError("TensorRT cannot read what it built", where=bundle.path, fix="install it again")
-        plans.write(Key(bundle.digest, this_machine(), profiles), plan)
-        return loaded
 
     def warm_up(self) -> None:
         width = min(8, self._bundle.manifest.max_tokens)
@@ -166,8 +139,9 @@ class TensorRtEngine:
 
     def infer(self, batch: Batch) -> Output:
         assert self._loaded is not None, "load first"
+        manifest = self._bundle.manifest
         rows, tokens = batch.input_ids.shape
-        max_rows, max_tokens = self._loaded.profiles[-1].most
+        _, max_tokens = self._loaded.profiles[-1].most
         if tokens > max_tokens:
             raise LnmtError(
                 "a batch is longer than the TensorRT engine was built for",
@@ -177,14 +151,23 @@ class TensorRtEngine:
                 fix="cut texts to the bundle's max_tokens, as Predictor.encode does",
             )
         with explained("tensorrt", batch):
-            found = [
-                self._loaded.run(batch.input_ids[part], batch.attention_mask[part]) for part in parts(rows, max_rows)
-            ]
-            logits, pooled = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        return checked_output("tensorrt", batch, logits, pooled, self._bundle.manifest.task)
+            groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
+            logits, pooled = join(groups, [self._run(group.batch) for group in groups], batch, manifest.task)
+        return checked_output("tensorrt", batch, logits, pooled, manifest.task)
 
     def close(self) -> None:
         self._loaded = None
+
+    def _run(self, batch: Batch) -> Arrays:
+        """In as few calls as the largest profile allows."""
+        assert self._loaded is not None, "load first"
+        max_rows, _ = self._loaded.profiles[-1].most
+        found = [
+            self._loaded.run(batch.input_ids[part], batch.attention_mask[part])
+            for part in parts(len(batch.input_ids), max_rows)
+        ]
+        logits, pooled = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return logits, pooled
 
 
 @dataclass
@@ -276,7 +259,3 @@ def _torch_type(dtype: tensorrt.DataType) -> torch.dtype:
         tensorrt.DataType.INT64: torch.int64,
     }
     return known[dtype]
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))

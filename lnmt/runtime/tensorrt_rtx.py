@@ -15,11 +15,14 @@ from typing import Any
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.runtime.engine import checked_output, explained, warm_up_batch
-from lnmt.runtime.nvidia import Gpu, find_gpu
+from lnmt.runtime.gpus import Gpu, find_gpu
+from lnmt.runtime.grouping import Arrays, cut, join
+from lnmt.runtime.options import Options
 from lnmt.runtime.trt_plan import GRAPH
-from lnmt.types import Batch, Output, Precision, Task
+from lnmt.types import Batch, Output, Precision
 
 DISTRIBUTION = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+EXTRA = "pip install 'lnmt[tensorrt-rtx]'"
 LEAST_CAPABILITY = (8, 0)  # Ampere, as the package says
 LEAST_CUDA = (13, 0)
 PRODUCTS = frozenset({"MatMul", "Gemm"})  # where nearly all the time goes: these must not stay on the CPU
@@ -34,17 +37,11 @@ def why_not_tensorrt_rtx(precision: Precision = "fp32", gpu: Gpu | str | None = 
     if isinstance(found, str):
         return found
     if found.capability < LEAST_CAPABILITY:
-        return (
-            f"{found.name} is too old: compute capability {'.'.join(map(str, found.capability))}, "
-            "TensorRT-RTX wants 8.0 (Ampere)"
-        )
+        return f"{found.name} is too old: compute capability {found.capability}, TensorRT-RTX wants 8.0 (Ampere)"
     if found.cuda < LEAST_CUDA:
-        return (
-            f"the NVIDIA driver runs CUDA {'.'.join(map(str, found.cuda))}, TensorRT-RTX wants 13.0: "
-            "install driver 580 or newer"
-        )
+        return f"the NVIDIA driver runs CUDA {found.cuda}, TensorRT-RTX wants 13.0: install driver 580 or newer"
     if find_spec("onnxruntime_ep_nv_tensorrt_rtx") is None:
-        return f"{DISTRIBUTION} is not installed: pip install {DISTRIBUTION}"
+        return f"{DISTRIBUTION} is not installed: {EXTRA}"
     return None
 
 
@@ -56,13 +53,15 @@ class TensorRtRtxEngine:
 
     def __init__(self) -> None:
         self._session: Any = None
-        self._task: Task
+        self._options = Options()
+        self._bundle: Bundle
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
         import onnxruntime
 
         model = bundle.file(GRAPH)
-        self._task = bundle.manifest.task
+        self._bundle = bundle
+        self._options = Options.of(bundle, ("group_rows",))
         problem = why_not_tensorrt_rtx(bundle.manifest.precision)
         if problem is not None:
             raise LnmtError(f"TensorRT-RTX cannot run here: {problem}", where=bundle.path, fix="see: lnmt doctor")
@@ -84,13 +83,20 @@ class TensorRtRtxEngine:
         self.infer(warm_up_batch())
 
     def infer(self, batch: Batch) -> Output:
-        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        assert self._session is not None, "load first"
+        manifest = self._bundle.manifest
         with explained("tensorrt_rtx", batch):
-            logits, pooled = self._session.run(["logits", "pooled"], feed)
-        return checked_output("tensorrt_rtx", batch, logits, pooled, self._task)
+            groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
+            logits, pooled = join(groups, [self._run(group.batch) for group in groups], batch, manifest.task)
+        return checked_output("tensorrt_rtx", batch, logits, pooled, manifest.task)
 
     def close(self) -> None:
         self._session = None
+
+    def _run(self, batch: Batch) -> Arrays:
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        logits, pooled = self._session.run(["logits", "pooled"], feed)
+        return logits, pooled
 
 
 def find_devices() -> tuple[str, list[Any]]:

@@ -1,7 +1,8 @@
-"""What a TensorRT engine is built for, and the cache of built ones.
+"""What a TensorRT engine is built for, and a built one on the disk.
 
 A plan (TensorRT's word for a serialised engine) runs on the TensorRT version and GPU that it was built with alone,
-and deserialising a foreign one is undefined at best: nothing is read that does not match, digest included.
+and deserialising a foreign one is undefined at best: nothing is read that does not match, digest included. It travels
+in the bundle, beside the graph that it was built from.
 
 Legend: B = rows, T = tokens.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lnmt.bundles import Manifest
-from lnmt.files import canonical_json, read_json, sha256_bytes, write_bytes, write_json
+from lnmt.files import read_json, sha256_bytes, write_bytes, write_json
 
 MAX_ROWS = 64  # of one call; more are split
 OPT_ROWS = 16
@@ -48,9 +49,9 @@ def make_profiles(max_tokens: int, pad_multiple: int, max_rows: int = MAX_ROWS) 
     return single, Profile((2, 1), (max(2, min(OPT_ROWS, max_rows)), usual), (max_rows, max_tokens))
 
 
-def profiles_of(manifest: Manifest) -> tuple[Profile, ...]:
-    """Those of a bundle."""
-    return make_profiles(manifest.max_tokens, manifest.pad_multiple)
+def profiles_of(manifest: Manifest, group_rows: int | None) -> tuple[Profile, ...]:
+    """Those of a bundle that runs in groups of so many rows; None: in batches as they come."""
+    return make_profiles(manifest.max_tokens, manifest.pad_multiple, group_rows or MAX_ROWS)
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,17 @@ class Machine:
 class Key:
     """What decides whether a plan may be used."""
 
-    model: str  # digest of the bundle, or inside of a bundle that of its graph
+    graph: str  # digest of the ONNX file
     machine: Machine
     profiles: tuple[Profile, ...]
 
     def as_json(self) -> dict[str, Any]:
         """As it stands beside the plan; tuples are lists there."""
         return {
-            "model": self.model,
+            "graph": self.graph,
             "machine": asdict(self.machine) | {"capability": list(self.machine.capability)},
             "profiles": [{name: list(shape) for name, shape in asdict(profile).items()} for profile in self.profiles],
         }
-
-    @property
-    def name(self) -> str:
-        """The directory of its entry: the whole digest, as two keys must never share one."""
-        return sha256_bytes(canonical_json(self.as_json())).removeprefix("sha256:")
 
 
 def write_plan(directory: Path, key: Key, plan: bytes) -> None:
@@ -104,30 +100,10 @@ def read_plan(directory: Path, key: Key) -> bytes | str:
     wanted = key.as_json()
     for name, value in wanted.items():
         if facts.get(name) != value:
-            return f"it was built for another {name}: {_told(facts.get(name))}, here {_told(value)}"
+            return f"it was built for {name} {_told(facts.get(name))}; here it is {_told(value)}"
     if facts.get("plan") != sha256_bytes(plan):
         return "its bytes are not those that were written"
     return plan
-
-
-class PlanCache:
-    """Plans below `root`/tensorrt, one directory for each key."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root / "tensorrt"
-
-    @property
-    def timing(self) -> Path:
-        """TensorRT's timing cache: how fast each kernel was, so that the next build measures less."""
-        return self._root / "timing.cache"
-
-    def read(self, key: Key) -> bytes | str:
-        """As `read_plan`."""
-        return read_plan(self._root / key.name, key)
-
-    def write(self, key: Key, plan: bytes) -> None:
-        """As `write_plan`."""
-        write_plan(self._root / key.name, key, plan)
 
 
 def _told(value: object) -> object:

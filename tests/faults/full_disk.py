@@ -15,7 +15,7 @@ from lnmt.files import file_digests
 from tests.faults.kit import Outcome, open_checkpoints, parts_at, resume, state_at
 
 SIZE = 100_000  # numbers: 0.8 MB a checkpoint
-DISK = "4m"
+DISK = "4m"  # its size
 
 
 def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Outcome:
@@ -30,10 +30,10 @@ def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Out
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """A disk of 4 MB at `directory`. Raises OSError where it cannot be mounted."""
+def small_disk(directory: Path, size: str = DISK) -> Iterator[Path]:
+    """A disk of `size` at `directory`. Raises OSError where it cannot be mounted."""
     directory.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(errno.EPERM, done.stderr.strip() or "mount failed")

@@ -18,7 +18,7 @@ from lnmt.models.layers import linear_layers
 from lnmt.models.low_rank import BlockLowRankLinear, LowRankLinear
 from lnmt.optimization.compressions import COMPRESSIONS
 from lnmt.optimization.compressions.low_rank import LowRank
-from lnmt.optimization.compressions.low_rank_moments import moments
+from lnmt.optimization.compressions.moments import moments
 from tests.optimization.weights_kit import as_bundle, exported_logits, inputs_of, logits, workshop
 from tests.tiny_bundle import tiny_bundle
 

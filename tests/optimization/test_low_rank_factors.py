@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lnmt.models.low_rank import parts
-from lnmt.optimization.compressions.low_rank_factors import RIDGE, Moments, block_spectra, spectrum
+from lnmt.optimization.compressions.low_rank_factors import RIDGE, block_spectra, spectrum
+from lnmt.optimization.compressions.moments import Moments
 
 SHAPES = [(7, 5), (5, 7), (6, 6)]
 

@@ -116,6 +116,14 @@ def test_the_search_is_told_in_words(optimized: Path) -> None:
             assert f"  {entry['name']}: {entry['lost']}\n" in text + "\n"
 
 
+def test_what_a_compression_with_options_decided_is_told(optimized: Path) -> None:
+    document = measurements(optimized)
+    winner = next(entry for entry in document["measurements"] if entry["name"] == document["winner"])
+    winner["decided"] = {"qat-1a2b3c": {}, "static_int8-4d5e6f": {"groups": 25, "kept_float": ["head"]}}
+    assert "\nstatic_int8-4d5e6f decided: groups 25, kept_float head\n" in explain(document)
+    assert "qat" not in explain(document)
+
+
 def test_where_nothing_can_be_shown_the_reference_ships_and_says_why(tmp_path: Path) -> None:
     make_project(tmp_path, rows=60)
     narrow = quick(engines=["torch", "onnxruntime"], precisions=["fp32"], budget={"max_loss": 0.01})

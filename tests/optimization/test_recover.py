@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lnmt.optimization.compressions.low_rank_factors import Moments
+from lnmt.optimization.compressions.moments import Moments
 from lnmt.optimization.compressions.recover import recover
 
 

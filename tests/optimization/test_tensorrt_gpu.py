@@ -15,10 +15,10 @@ from lnmt.optimization.backends.tensorrt import TIMING, TensorRtBackend, TensorR
 from lnmt.optimization.candidate import Candidate
 from lnmt.optimization.export import export_onnx
 from lnmt.runtime.engine import Engine
-from lnmt.runtime.tensorrt import TensorRtEngine, prepare_plan, this_machine, why_not_tensorrt
+from lnmt.runtime.tensorrt import TensorRtEngine, this_machine, why_not_tensorrt
 from lnmt.runtime.tensorrt_rtx import TensorRtRtxEngine, why_not_tensorrt_rtx
 from lnmt.runtime.torch import TorchEngine
-from lnmt.runtime.trt_plan import FACTS, PLAN, Key, PlanCache, profiles_of, write_plan
+from lnmt.runtime.trt_plan import PLAN, Key, profiles_of, write_plan
 from lnmt.types import Precision
 from tests.optimization.graphs import batch, quantise
 from tests.tiny_bundle import tiny_bundle
@@ -38,12 +38,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return Source(tiny_bundle(root / "bundle"), root)
 
 
-def bundle_of(source: Source, target: Path, engine: str, precision: Precision) -> Bundle:
+def bundle_of(source: Source, target: Path, engine: str, precision: Precision, **settings: int) -> Bundle:
     backend = TensorRtBackend() if engine == "tensorrt" else TensorRtRtxBackend()
     draft = {name: getattr(source.bundle.manifest, name) for name in Draft.model_fields}
-    with new_bundle(target, Draft(**{**draft, "engine": engine, "precision": precision})) as directory:
+    change = {"engine": engine, "precision": precision, "settings": settings}
+    with new_bundle(target, Draft(**{**draft, **change})) as directory:
         (directory / "tokenizer.json").write_bytes(source.bundle.file("tokenizer.json").read_bytes())
-        backend.build(Candidate(engine, precision), source, directory)
+        backend.build(Candidate(engine, precision, settings=settings), source, directory)
     return Bundle.open(target)
 
 
@@ -71,6 +72,16 @@ def test_every_shape_of_the_profiles_answers_as_pytorch(source: Source, tmp_path
 
 
 @needs_tensorrt
+@pytest.mark.parametrize("group_rows", [1, 8])
+def test_groups_answer_as_pytorch(source: Source, tmp_path: Path, group_rows: int) -> None:
+    bundle = bundle_of(source, tmp_path / "bundle", "tensorrt", "fp32", group_rows=group_rows)
+    engine = TensorRtEngine()
+    engine.load(bundle, threads=None, cache=None)
+    engine.warm_up()
+    answers_as_torch(engine, source, TOLERANCE["fp32"])
+
+
+@needs_tensorrt
 def test_an_answer_outlives_the_next_call(source: Source, tmp_path: Path) -> None:
     engine = TensorRtEngine()
     engine.load(bundle_of(source, tmp_path / "bundle", "tensorrt", "fp32"), threads=None, cache=None)
@@ -86,7 +97,8 @@ def test_int8_answers_nearly_as_pytorch(source: Source, tmp_path: Path, precisio
     graph = quantise(export_onnx(source), tmp_path / "int8.onnx")
     draft = {name: getattr(source.bundle.manifest, name) for name in Draft.model_fields}
     with new_bundle(tmp_path / "bundle", Draft(**{**draft, "engine": "tensorrt", "precision": precision})) as directory:
-        add_plan(write_graph(graph, precision, directory), source.bundle, precision, directory)
+        written, profiles = write_graph(graph, precision, directory), profiles_of(source.bundle.manifest, None)
+        add_plan(written, profiles, precision, directory)
     engine = TensorRtEngine()
     engine.load(Bundle.open(tmp_path / "bundle"), threads=None, cache=None)
     answers_as_torch(engine, source, 0.4)
@@ -94,7 +106,7 @@ def test_int8_answers_nearly_as_pytorch(source: Source, tmp_path: Path, precisio
 
 @needs_tensorrt
 def test_the_timing_cache_is_written_and_read_again(source: Source, tmp_path: Path) -> None:
-    shared = Source(source.bundle, tmp_path)
+    shared = Source(source.bundle, source.work, cache=tmp_path)
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
         TensorRtBackend().build(Candidate("tensorrt", "fp32"), shared, tmp_path / name)
@@ -112,23 +124,10 @@ def test_a_build_tells_its_progress_and_can_be_ended(source: Source, tmp_path: P
         return len(told) < 5
 
     with pytest.raises(LnmtError, match="was cancelled"):
-        add_plan(write_graph(export_onnx(source), "fp32", tmp_path), source.bundle, "fp32", tmp_path, report=report)
+        graph = write_graph(export_onnx(source), "fp32", tmp_path)
+        add_plan(graph, profiles_of(source.bundle.manifest, None), "fp32", tmp_path, report=report)
     assert len(told) >= 5
     assert not (tmp_path / PLAN).exists()
-
-
-@needs_tensorrt
-def test_a_plan_is_prepared_once_and_a_broken_one_anew(source: Source, tmp_path: Path) -> None:
-    bundle = bundle_of(source, tmp_path / "bundle", "tensorrt", "fp16")
-    cache = tmp_path / "cache"
-    plan = prepare_plan(bundle, cache)
-    assert prepare_plan(bundle, cache) == plan
-    (entry,) = (path for path in (cache / "tensorrt").iterdir() if path.is_dir())
-    assert PlanCache(cache).timing.is_file()
-    (entry / PLAN).write_bytes(plan[:1000])
-    again = prepare_plan(bundle, cache)
-    assert len(again) > 1000
-    assert (entry / FACTS).is_file()
 
 
 @needs_tensorrt
@@ -136,13 +135,11 @@ def test_a_plan_that_is_no_plan_is_refused(source: Source, tmp_path: Path) -> No
     draft = {name: getattr(source.bundle.manifest, name) for name in Draft.model_fields}
     with new_bundle(tmp_path / "bundle", Draft(**{**draft, "engine": "tensorrt"})) as directory:
         graph = write_graph(export_onnx(source), "fp32", directory)
-        write_plan(directory, Key(sha256_file(graph), this_machine(), profiles_of(source.bundle.manifest)), b"junk")
+        key = Key(sha256_file(graph), this_machine(), profiles_of(source.bundle.manifest, None))
+        write_plan(directory, key, b"junk")
     bundle = Bundle.open(tmp_path / "bundle")
     with pytest.raises(LnmtError, match="TensorRT cannot read it"):
-        TensorRtEngine().load(bundle, threads=None, cache=tmp_path / "cache")
-    engine = TensorRtEngine(build=True)
-    engine.load(bundle, threads=None, cache=tmp_path / "cache")
-    answers_as_torch(engine, source, TOLERANCE["fp32"])
+        TensorRtEngine().load(bundle, threads=None, cache=None)
 
 
 @needs_rtx

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from lnmt.runtime import availability as module
 from lnmt.runtime.availability import NO_BF16, NO_COMPILER, NO_FP16, PRECISIONS, engines_for, int8_products
 from lnmt.runtime.capabilities import Capabilities, capabilities
 from lnmt.runtime.cpu import Cpu, read_cpu, read_quota
-from lnmt.runtime.nvidia import Gpu
+from lnmt.runtime.gpus import Gpu, Version
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -24,7 +25,7 @@ flags\t\t: fpu sse2 avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8
 """
 VERSIONS: dict[str, str | None] = {names[0]: "1" for names in module.LIBRARIES.values()}
 NONE = "no NVIDIA GPU: there is none"
-L4 = Gpu("NVIDIA L4", (8, 9), (13, 0))
+L4 = Gpu("NVIDIA L4", Version(8, 9), Version(13, 0), "580.65.06", 22.5)
 
 
 def cpu_of(*flags: str) -> Cpu:
@@ -104,6 +105,8 @@ def test_the_hardware_class() -> None:
     assert found.hardware == "x86_64/avx512_bf16/2 cores"
     assert found.why_not("torch", "fp32") == "no"
     assert found.why_not("someones_plugin", "fp32") is None
+    assert replace(found, gpus=(L4, L4)).hardware == "x86_64/avx512_bf16/2 cores/NVIDIA L4"
+    assert replace(found, gpus=NONE).hardware == "x86_64/avx512_bf16/2 cores"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from lnmt.runtime.trt_plan import FACTS, PLAN, Key, Machine, PlanCache, Profile, make_profiles, parts, read_plan
+from lnmt.runtime.trt_plan import (
+    FACTS,
+    PLAN,
+    Key,
+    Machine,
+    Profile,
+    make_profiles,
+    parts,
+    profiles_of,
+    read_plan,
+    write_plan,
+)
+from tests.tiny_bundle import tiny_bundle
 
 MACHINE = Machine("11.4.0.106", "NVIDIA L4", (8, 9))
 KEY = Key("sha256:" + "a" * 64, MACHINE, make_profiles(64, 8))
@@ -43,7 +55,7 @@ def test_rows_are_parted_evenly(rows: int, sizes: list[int]) -> None:
 
 
 OTHERS = {
-    "model": replace(KEY, model="sha256:" + "b" * 64),
+    "graph": replace(KEY, graph="sha256:" + "b" * 64),
     "version": replace(KEY, machine=replace(MACHINE, tensorrt="11.4.0.107")),
     "gpu": replace(KEY, machine=replace(MACHINE, gpu="NVIDIA L40")),
     "capability": replace(KEY, machine=replace(MACHINE, capability=(9, 0))),
@@ -52,71 +64,62 @@ OTHERS = {
 }
 
 
+def test_groups_have_profiles_of_their_own(tmp_path: Path) -> None:
+    manifest = tiny_bundle(tmp_path / "bundle").manifest
+    assert profiles_of(manifest, None) == make_profiles(64, 8)
+    assert profiles_of(manifest, 8)[1] == Profile((2, 1), (8, 32), (8, 64))
+    assert profiles_of(manifest, 1) == make_profiles(64, 8, 1)
+
+
 def test_a_plan_is_found_again(tmp_path: Path) -> None:
-    cache = PlanCache(tmp_path)
-    assert cache.read(KEY) == "there is none"
-    cache.write(KEY, b"plan")
-    assert cache.read(KEY) == b"plan"
-    assert PlanCache(tmp_path).read(replace(KEY)) == b"plan"
-    cache.write(KEY, b"another")
-    assert cache.read(KEY) == b"another"
+    assert read_plan(tmp_path, KEY) == "there is none"
+    write_plan(tmp_path, KEY, b"plan")
+    assert read_plan(tmp_path, KEY) == b"plan"
+    assert read_plan(tmp_path, replace(KEY)) == b"plan"
+    write_plan(tmp_path, KEY, b"another")
+    assert read_plan(tmp_path, KEY) == b"another"
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_another_key_has_another_entry(tmp_path: Path, other: str) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, b"plan")
-    assert OTHERS[other].name != KEY.name
-    assert cache.read(OTHERS[other]) == "there is none"
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_foreign_entry_in_the_right_place_is_not_trusted(tmp_path: Path, other: str) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, b"plan")
-    directory = tmp_path / "tensorrt" / KEY.name
-    found = read_plan(directory, OTHERS[other])
+def test_a_foreign_plan_is_not_trusted(tmp_path: Path, other: str) -> None:
+    write_plan(tmp_path, KEY, b"plan")
+    found = read_plan(tmp_path, OTHERS[other])
     assert isinstance(found, str)
-    assert found.startswith("it was built for another ")
+    assert found.startswith("it was built for ")
 
 
 @pytest.mark.parametrize("size", [0, 1, 99])
 def test_a_plan_that_was_cut_off_is_not_trusted(tmp_path: Path, size: int) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, bytes(100))
-    path = tmp_path / "tensorrt" / KEY.name / PLAN
+    write_plan(tmp_path, KEY, bytes(100))
+    path = tmp_path / PLAN
     path.write_bytes(path.read_bytes()[:size])
-    assert cache.read(KEY) == "its bytes are not those that were written"
+    assert read_plan(tmp_path, KEY) == "its bytes are not those that were written"
 
 
 def test_a_changed_byte_is_not_trusted(tmp_path: Path) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, bytes(100))
-    (tmp_path / "tensorrt" / KEY.name / PLAN).write_bytes(bytes(99) + b"\1")
-    assert cache.read(KEY) == "its bytes are not those that were written"
+    write_plan(tmp_path, KEY, bytes(100))
+    (tmp_path / PLAN).write_bytes(bytes(99) + b"\1")
+    assert read_plan(tmp_path, KEY) == "its bytes are not those that were written"
 
 
 @pytest.mark.parametrize("facts", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
 def test_facts_that_are_broken_are_not_trusted(tmp_path: Path, facts: bytes) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, b"plan")
-    (tmp_path / "tensorrt" / KEY.name / FACTS).write_bytes(facts)
-    assert isinstance(cache.read(KEY), str)
+    write_plan(tmp_path, KEY, b"plan")
+    (tmp_path / FACTS).write_bytes(facts)
+    assert isinstance(read_plan(tmp_path, KEY), str)
 
 
 @pytest.mark.parametrize("name", [PLAN, FACTS])
-def test_half_an_entry_is_none(tmp_path: Path, name: str) -> None:
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, b"plan")
-    (tmp_path / "tensorrt" / KEY.name / name).unlink()
-    assert cache.read(KEY) == "there is none"
+def test_half_a_plan_is_none(tmp_path: Path, name: str) -> None:
+    write_plan(tmp_path, KEY, b"plan")
+    (tmp_path / name).unlink()
+    assert read_plan(tmp_path, KEY) == "there is none"
 
 
-def test_a_crash_while_writing_leaves_no_entry_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_writing_leaves_no_plan_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lnmt.runtime import trt_plan
 
-    cache = PlanCache(tmp_path)
-    cache.write(KEY, b"old")
+    write_plan(tmp_path, KEY, b"old")
 
     def killed(path: Path, value: object) -> None:
         raise KeyboardInterrupt
@@ -124,15 +127,15 @@ def test_a_crash_while_writing_leaves_no_entry_that_counts(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(trt_plan, "write_json", killed)  # the plan is there, its facts are not yet
         with pytest.raises(KeyboardInterrupt):
-            cache.write(KEY, b"new")
-    assert cache.read(KEY) == "there is none"
-    cache.write(KEY, b"new")
-    assert cache.read(KEY) == b"new"
-    assert sorted(path.name for path in (tmp_path / "tensorrt" / KEY.name).iterdir()) == [PLAN, FACTS]
+            write_plan(tmp_path, KEY, b"new")
+    assert read_plan(tmp_path, KEY) == "there is none"
+    write_plan(tmp_path, KEY, b"new")
+    assert read_plan(tmp_path, KEY) == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [PLAN, FACTS]
 
 
 def test_the_facts_are_readable(tmp_path: Path) -> None:
-    PlanCache(tmp_path).write(KEY, b"plan")
-    facts = json.loads((tmp_path / "tensorrt" / KEY.name / FACTS).read_text())
+    write_plan(tmp_path, KEY, b"plan")
+    facts = json.loads((tmp_path / FACTS).read_text())
     assert facts["machine"] == {"tensorrt": "11.4.0.106", "gpu": "NVIDIA L4", "capability": [8, 9]}
     assert facts["profiles"][1] == {"least": [2, 1], "best": [16, 32], "most": [64, 64]}

@@ -19,6 +19,7 @@ class Source:
     bundle: Bundle  # the reference: torch, fp32
     work: Path  # for files that several back ends share
     graph: Path | None = None  # the exported graph after a compression; None: it is exported
+    cache: Path | None = None  # of the machine: what builds measured, for later ones; None: nothing is kept
     progress: Progress = field(default_factory=lambda: Progress(show=False))
 
 

@@ -7,7 +7,10 @@ DequantizeLinear as its own FakeQuantize, and runs 8-bit products for them.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from lnmt.errors import LnmtError
 from lnmt.optimization.backends import Source
 from lnmt.optimization.candidate import Candidate
 from lnmt.optimization.export import export_onnx
+
+ROOM_BYTES = 2**20  # that model.xml may take beside the numbers
 
 
 class OpenVinoBackend:
@@ -29,17 +34,25 @@ class OpenVinoBackend:
 def write_openvino(data: bytes, directory: Path) -> None:
     """Write `model.xml` and `model.bin` of the serialised ONNX model, the same bytes each time.
 
-    Raises LnmtError where OpenVINO cannot read it.
+    Raises LnmtError where OpenVINO cannot read it, OSError where the disk is full.
     """
     try:
         model = openvino.Core().read_model(data)
         _name_by_place(model)
-        openvino.save_model(model, directory / "model.xml", compress_to_fp16=False)
     except RuntimeError as error:
         raise LnmtError(
             f"OpenVINO cannot read the graph: {error}",
             where=directory,
             fix="drop openvino from optimize.engines, or the compression from optimize.compressions",
+        ) from error
+    try:
+        openvino.save_model(model, directory / "model.xml", compress_to_fp16=False)
+    except RuntimeError as error:
+        # "iostream error" is all that it says, of a full disk too
+        if shutil.disk_usage(directory).free < 2 * len(data) + ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory)) from error
+        raise LnmtError(
+            f"OpenVINO cannot write the model: {error}", where=directory, fix="look after this disk, then try again"
         ) from error
 
 

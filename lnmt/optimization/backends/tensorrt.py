@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.files import sha256_file, write_bytes
 from lnmt.optimization.backends import Source
@@ -22,20 +21,24 @@ from lnmt.optimization.export import export_onnx
 from lnmt.progress import Progress
 from lnmt.runtime.tensorrt import this_machine, why_not_tensorrt
 from lnmt.runtime.trt_build import Report, build_plan
-from lnmt.runtime.trt_plan import GRAPH, Key, profiles_of, write_plan
+from lnmt.runtime.trt_plan import GRAPH, Key, Profile, profiles_of, write_plan
 from lnmt.types import Precision
 
-TIMING = "tensorrt.timing"
+TIMING = "tensorrt/timing.cache"  # how fast each kernel was, so that the next build measures less
 
 
 class TensorRtBackend:
-    """Writes `model.onnx` at the candidate's precision, `model.plan` built from it, and `plan.json` with its facts."""
+    """Writes `model.onnx` at the candidate's precision, `model.plan` built from it, and `plan.json` with its facts.
+
+    The plan is for the groups that the candidate's settings cut batches into.
+    """
 
     def build(self, candidate: Candidate, source: Source, directory: Path) -> None:
         graph = write_graph(source.graph or export_onnx(source), candidate.precision, directory)
-        timing = source.work / TIMING
+        profiles = profiles_of(source.bundle.manifest, candidate.settings.get("group_rows"))
+        timing = None if source.cache is None else source.cache / TIMING
         with build_bar(source.progress) as report:
-            add_plan(graph, source.bundle, candidate.precision, directory, timing=timing, report=report)
+            add_plan(graph, profiles, candidate.precision, directory, timing=timing, report=report)
 
 
 @contextmanager
@@ -78,14 +81,14 @@ def _prepared(model: Any, precision: Precision) -> bytes:
 
 def add_plan(
     graph: Path,
-    bundle: Bundle,
+    profiles: Sequence[Profile],
     precision: Precision,
     directory: Path,
     *,
     timing: Path | None = None,
     report: Report | None = None,
 ) -> None:
-    """Build `graph` for this machine; profiles are those of `bundle`'s lengths. `model.plan`, `plan.json`.
+    """Build `graph` for this machine and `profiles`: `model.plan`, `plan.json`.
 
     Raises LnmtError where this machine has no TensorRT, or the installed one is too old for the graph.
     """
@@ -99,5 +102,5 @@ def add_plan(
     machine = this_machine()
     major, minor = machine.tensorrt.split(".")[:2]
     check_graph(graph, (int(major), int(minor)))
-    key = Key(sha256_file(graph), machine, profiles_of(bundle.manifest))
+    key = Key(sha256_file(graph), machine, tuple(profiles))
     write_plan(directory, key, build_plan(graph, key.profiles, timing=timing, report=report))

@@ -16,9 +16,9 @@ from lnmt.models.layers import linear_layers
 from lnmt.models.low_rank import BlockLowRankLinear, BlockRanks, LowRankLinear
 from lnmt.models.structure import add_operation, find_module
 from lnmt.optimization.compressions import WeightCompression
-from lnmt.optimization.compressions.low_rank_factors import Moments, Spectrum, block_spectra
-from lnmt.optimization.compressions.low_rank_moments import moments
+from lnmt.optimization.compressions.low_rank_factors import Spectrum, block_spectra
 from lnmt.optimization.compressions.low_rank_ranks import allocate, choices
+from lnmt.optimization.compressions.moments import Moments, moments
 
 if TYPE_CHECKING:
     from lnmt.models.base import BaseModel

@@ -11,25 +11,9 @@ import torch
 from torch import Tensor
 
 from lnmt.models.low_rank import parts
+from lnmt.optimization.compressions.moments import Moments
 
 RIDGE = 1e-6  # added to the inputs' covariance, in shares of their mean variance
-
-
-@dataclass(frozen=True)
-class Moments:
-    """What is known of a layer's inputs."""
-
-    mean: Tensor  # [I], fp64
-    covariance: Tensor  # [I, I], fp64
-
-    @classmethod
-    def unknown(cls, inputs: int) -> Moments:
-        """Inputs of which each is as likely as any other: what is best for them is the plain truncated SVD."""
-        return cls(torch.zeros(inputs, dtype=torch.float64), torch.eye(inputs, dtype=torch.float64))
-
-    def part(self, start: int, stop: int) -> Moments:
-        """Of the inputs from `start` to `stop`."""
-        return Moments(self.mean[start:stop], self.covariance[start:stop, start:stop])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lnmt.models.blocks import Units, block_parameters, find_units, keep_units, 
 from lnmt.models.calls import call_model
 from lnmt.models.structure import find_module
 from lnmt.optimization.compressions import WeightCompression
-from lnmt.optimization.compressions.low_rank_moments import moments
+from lnmt.optimization.compressions.moments import moments
 from lnmt.optimization.compressions.recover import recover
 
 if TYPE_CHECKING:

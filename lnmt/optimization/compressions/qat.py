@@ -19,7 +19,7 @@ from lnmt.optimization.compressions import WeightCompression
 from lnmt.optimization.compressions.fake_quant import FakeQuantise, Rounding
 from lnmt.optimization.compressions.int8_observe import SAMPLE, Observed
 from lnmt.optimization.compressions.int8_scales import GroupScales, group_scales
-from lnmt.optimization.compressions.low_rank_moments import look
+from lnmt.optimization.compressions.moments import look
 from lnmt.types import Batch
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class QuantisationAware(WeightCompression):
 
     It pays before `static_int8`, whose scales it uses: `[{name: qat}, {name: static_int8}]`. The levels of the inputs
     come from what each layer saw on calibration texts, and stay fixed; those of the weights follow the weights.
+    TensorRT takes symmetric levels of inputs alone, which `static_int8` writes for it: near those that were learnt.
 
     keep_float: globs of layers that do not round, such as `*.output.dense`.
     """

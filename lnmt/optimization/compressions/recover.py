@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lnmt.optimization.compressions.low_rank_factors import Moments
+from lnmt.optimization.compressions.moments import Moments
 
 RIDGE = 1e-4  # added to the inputs' covariance, in shares of their mean variance
 

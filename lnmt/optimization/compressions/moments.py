@@ -1,4 +1,4 @@
-"""What the linear layers of a model get to see on calibration texts.
+"""What the linear layers of a model get to see on calibration texts, and what is kept of it.
 
 Legend: B = rows, T = tokens, N = tokens of all rows, I = inputs of a layer.
 """
@@ -6,14 +6,31 @@ Legend: B = rows, T = tokens, N = tokens of all rows, I = inputs of a layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lnmt.models.base import BaseModel
-from lnmt.optimization.compressions.low_rank_factors import Moments
 from lnmt.types import Batch
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of a layer's inputs."""
+
+    mean: Tensor  # [I], fp64
+    covariance: Tensor  # [I, I], fp64
+
+    @classmethod
+    def unknown(cls, inputs: int) -> Moments:
+        """Inputs of which each is as likely as any other: what is best for them is the plain truncated SVD."""
+        return cls(torch.zeros(inputs, dtype=torch.float64), torch.eye(inputs, dtype=torch.float64))
+
+    def part(self, start: int, stop: int) -> Moments:
+        """Of the inputs from `start` to `stop`."""
+        return Moments(self.mean[start:stop], self.covariance[start:stop, start:stop])
 
 
 @torch.no_grad()
