@@ -70,7 +70,7 @@ class Workbench:
         }
         target = self.source.work / "bundles" / sha256_bytes(candidate.name.encode()).removeprefix("sha256:")[:16]
         with new_bundle(target, Draft(**{**given, **change})) as directory:
-            for path in files.iterdir():
+            for path in (*files.iterdir(), self.source.bundle.file("tokenizer.json")):
                 os.link(path, directory / path.name)  # gigabytes, of which every candidate would have a copy
         return Bundle.open(target)
 

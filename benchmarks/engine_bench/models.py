@@ -31,6 +31,7 @@ class Published:
     task: Task
     config: dict[str, Any]  # as in its config.json
     batch_sizes: tuple[int, int]  # of the specification's table
+    without: tuple[str, ...] = ()  # engines that the smaller models show already, left out for time
 
     @property
     def width(self) -> int:
@@ -75,6 +76,7 @@ BERT_LARGE = Published(
     BERT_BASE.config
     | {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
     (1, 8),
+    without=("torch_compile", "torchscript"),
 )
 GPT2 = Published(
     "GPT-2",

@@ -22,6 +22,7 @@ from benchmarks.engine_bench.models import PAD_MULTIPLE, write_bundle
 from benchmarks.trainers.common import Setting
 from benchmarks.training import prepare
 from lnmt.data.batches import Examples
+from lnmt.models.base import BaseModel
 from lnmt.optimization.backends import Source
 from lnmt.optimization.candidate import Candidate
 from lnmt.progress import Progress
@@ -60,12 +61,24 @@ def pad(examples: Examples, places: NDArray[np.int64], tokenizer: Tokenizer, mul
 def demo_bench(scratch: Path, machine: Capabilities, threads: int, progress: Progress) -> tuple[Workbench, Texts]:
     """The demo's classifier on the bench, and its texts."""
     setting = Setting(**prepare(scratch))
+    bench = open_bench(setting, setting.model().eval(), scratch, machine, threads, progress)
+    return bench, Texts(setting.data.validation, setting.data.tokenizer)
+
+
+def open_bench(
+    setting: Setting, model: BaseModel, scratch: Path, machine: Capabilities, threads: int, progress: Progress
+) -> Workbench:
+    """`model`, one of `setting`, on the bench, with calibration rows of the training split."""
     data = setting.data
     train = np.sort(np.random.default_rng(setting.seed).choice(len(data.train), CALIBRATION_ROWS, replace=False))
     by_length = train[np.argsort(data.train.lengths[train], kind="stable")]
-    model, name = setting.model().eval(), setting.options.model.name
     bundle = write_bundle(
-        model, name, data.labels, setting.options.max_tokens, Path(setting.encoder) / "tokenizer.json", scratch / "demo"
+        model,
+        setting.options.model.name,
+        data.labels,
+        setting.options.max_tokens,
+        Path(setting.encoder) / "tokenizer.json",
+        scratch / "demo",
     )
     work = scratch / "demo.work"
     work.mkdir()
@@ -73,8 +86,7 @@ def demo_bench(scratch: Path, machine: Capabilities, threads: int, progress: Pro
         pad(data.train, by_length[start : start + CALIBRATION_BATCH], data.tokenizer, PAD_MULTIPLE)
         for start in range(0, CALIBRATION_ROWS, CALIBRATION_BATCH)
     ]
-    bench = Workbench(Source(bundle, work, progress=progress), machine, lambda: calibration, progress, threads)
-    return bench, Texts(data.validation, data.tokenizer)
+    return Workbench(Source(bundle, work, progress=progress), machine, lambda: calibration, progress, threads)
 
 
 def measure_demo(
