@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lnmt.bundles import BundleStore, Lineage, Manifest
 from lnmt.errors import LnmtError
 from lnmt.monitoring.events import PredictionEvent, find_event
+from lnmt.monitoring.feedback import Feedback, find_feedback
 
 if TYPE_CHECKING:
+    from lnmt.monitoring.event_index import EventIndex
     from lnmt.registry import Registry, Version
     from lnmt.rollout.deployment import Deployment
     from lnmt.rollout.table import DeploymentStore
@@ -23,6 +25,7 @@ class Trace:
     """One prediction and everything behind it. What could not be followed is None, and told in `gaps`."""
 
     event: PredictionEvent
+    feedback: Feedback | None  # the label told last; None where none was told
     deployment: Deployment | None  # as it was in the event's generation
     manifest: Manifest | None  # of the bundle that answered
     version: Version | None  # in MLflow
@@ -36,6 +39,7 @@ class Trace:
         del event["text"], event["pooled"]
         return {
             "event": event,
+            "feedback": None if self.feedback is None else {"label": self.feedback.label, "time": self.feedback.time},
             "deployment": None if self.deployment is None else dataclasses.asdict(self.deployment),
             "version": None if self.version is None else {"name": self.version.name, "number": self.version.number},
             "engine": None if self.manifest is None else self.manifest.engine,
@@ -53,13 +57,14 @@ def trace(
     bundles: BundleStore,
     deployments: DeploymentStore | None,
     registry: Registry | None,
+    index: EventIndex | None = None,
 ) -> Trace:
-    """Follow a prediction id back. `events`: the spool's directory.
+    """Follow a prediction id back. `events`: the directory of spool and segments; `index` makes it quick.
 
     Raises LnmtError where no event has this id. Whatever else is away (a bundle that was deleted, MLflow)
     leaves a gap, no error: what is left of the trace is the more needed then.
     """
-    event = find_event(events, prediction_id)
+    event = find_event(events, prediction_id, index=index)
     if event is None:
         raise LnmtError(
             "no prediction has this id",
@@ -69,22 +74,23 @@ def trace(
             fix="copy the whole id; where the service runs elsewhere, point LNMT_STATE at its state directory",
         )
     gaps: list[str] = []
+    feedback = _feedback(prediction_id, events, gaps)
     deployment = _deployment(event, deployments, gaps)
     manifest = _manifest(event.bundle, bundles, gaps)
     version = _version(event, registry, gaps)
     lineage = manifest.lineage if manifest is not None else version.lineage if version is not None else None
     parent = manifest.parent if manifest is not None else version.parent if version is not None else None
-    return Trace(event, deployment, manifest, version, _ancestors(parent, bundles), lineage, tuple(gaps))
+    return Trace(event, feedback, deployment, manifest, version, _ancestors(parent, bundles), lineage, tuple(gaps))
 
 
 def rows(found: Trace) -> list[tuple[str, str]]:
     """What a person reads of a trace: (what, value), in the order of the way back."""
     event, lineage = found.event, found.lineage
-    at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds")
     lines = [
         ("prediction", event.id),
-        ("time", at),
+        ("time", _moment(event.time)),
         ("answer", f"error: {event.error}" if event.error is not None else _answer(event)),
+        *_told(found.feedback),
         ("latency", f"{event.latency_ms:.1f} ms{', from the cache' if event.cached else ''}"),
         ("arm", f"{event.arm}, generation {event.generation} of {event.model}"),
     ]
@@ -114,9 +120,25 @@ def render(found: Trace) -> str:
     return "\n".join(f"{what:<{width}}  {value}" for what, value in lines)
 
 
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+
+def _told(feedback: Feedback | None) -> list[tuple[str, str]]:
+    return [] if feedback is None else [("label told", f"{feedback.label}, {_moment(feedback.time)}")]
+
+
 def _answer(event: PredictionEvent) -> str:
     score = event.scores.get(event.label or "")
     return f"{event.label}" if score is None else f"{event.label} ({score:.3f})"
+
+
+def _feedback(prediction_id: str, events: Path, gaps: list[str]) -> Feedback | None:
+    try:
+        return find_feedback(events, prediction_id)
+    except LnmtError as error:
+        gaps.append(f"the labels cannot be read: {error.what}")
+        return None
 
 
 def _deployment(event: PredictionEvent, deployments: DeploymentStore | None, gaps: list[str]) -> Deployment | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,7 +12,11 @@ import pytest
 from lnmt.bundles import BundleStore
 from lnmt.errors import LnmtError, Transient
 from lnmt.files import sha256_bytes
+from lnmt.monitoring.compaction import compact
+from lnmt.monitoring.event_index import EventIndex
 from lnmt.monitoring.events import EventWriter, PredictionEvent, new_id
+from lnmt.monitoring.feedback import Feedback, append_feedback
+from lnmt.monitoring.segments import directory_of
 from lnmt.registry.version import Version
 from lnmt.rollout.deployment import Deployment
 from lnmt.rollout.table import DeploymentStore
@@ -139,6 +144,41 @@ def test_the_trace_is_json_and_carries_no_text(world: World) -> None:
     assert json.loads(text)["lineage"]["commit"] == LINEAGE.commit
     assert json.loads(text)["version"] == {"name": "sentiment", "number": 2}
     assert "secret" not in text
+
+
+def test_the_label_told_later_is_told(world: World) -> None:
+    prediction_id = world.write(world.event)
+    assert world.trace(prediction_id).feedback is None
+    for label, at in (("positive", 1_700_000_100.0), ("negative", 1_700_000_200.5)):
+        append_feedback(world.events, prediction_id, label, at=at)
+    found = world.trace(prediction_id)
+    assert found.feedback == Feedback(prediction_id, "negative", 1_700_000_200.5)
+    assert rows(found)[2:5] == [
+        ("answer", "positive (0.750)"),
+        ("label told", "negative, 2023-11-14T22:16:40.500+00:00"),
+        ("latency", "3.2 ms"),
+    ]
+    assert found.as_dict()["feedback"] == {"label": "negative", "time": 1_700_000_200.5}
+
+
+def test_a_compacted_prediction_is_traced_through_the_index(world: World, tmp_path: Path) -> None:
+    event = replace(world.event, time=time.time())
+    append_feedback(world.events, world.write(event), "negative", at=1.0)
+    with EventIndex(f"sqlite:///{tmp_path / 'lnmt.db'}") as index:
+        compact(world.events, index)
+        found = trace(
+            event.id, events=world.events, bundles=world.bundles, deployments=None, registry=None, index=index
+        )
+    assert (found.event, found.feedback) == (event, Feedback(event.id, "negative", 1.0))
+
+
+def test_labels_that_cannot_be_read_leave_a_gap(world: World) -> None:
+    prediction_id = world.write(world.event)
+    directory_of(world.events).mkdir()
+    (directory_of(world.events) / "feedback-0-1700000000000-1700000000000-0.parquet").write_bytes(b"damaged")
+    found = world.trace(prediction_id)
+    assert found.feedback is None
+    assert found.gaps == ("the labels cannot be read: a segment of the prediction store is damaged",)
 
 
 def test_an_id_that_no_prediction_has_is_an_error_that_says_what_to_do(world: World) -> None:

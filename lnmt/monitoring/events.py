@@ -1,22 +1,39 @@
-"""Prediction events: one checksummed line per answered row, on disk before the reply leaves."""
+"""Prediction events: one checksummed line per answered row, on disk before the reply leaves.
+
+Lines are moved into Parquet segments in the background (lnmt/monitoring/compaction.py). Every reader
+here sees both, and each event once, wherever it is and whatever was killed on its way.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lnmt.monitoring import spool
+import orjson
+
+from lnmt.errors import LnmtError
+from lnmt.monitoring import segments, spool
+from lnmt.monitoring.event_files import ReadReport, is_spool, open_files, span
 from lnmt.types import Arm
 
-EVENTS, FEEDBACK = "events", "feedback"
+if TYPE_CHECKING:
+    from lnmt.monitoring.event_index import EventIndex
+
+EVENTS = "events"
 
 # Clocks are set back at times; an id is looked for in files that far beside its own time.
 SLACK_S = 3600.0
+
+MAX_SPOOL_BYTES = 16 * 2**20
+MAX_SPOOL_AGE_S = 30.0  # with the compactor's interval: an event is in a segment within a minute
 
 
 @dataclass(frozen=True)
@@ -44,28 +61,11 @@ class PredictionEvent:
     text: str | None  # only under LNMT_STORE_TEXT
 
 
-@dataclass(frozen=True)
-class Feedback:
-    """The true label of a prediction, as somebody told it."""
-
-    id: str  # of the prediction
-    label: str
-    time: float  # unix seconds
-
-
-@dataclass
-class ReadReport:
-    """What a reader left out."""
-
-    corrupt: int = 0  # lines torn by a kill, altered, or of another LNMT version
-    duplicates: int = 0  # events whose id had come before
-
-
 def new_id() -> str:
     """A prediction id: a UUID of version 7 (RFC 9562), whose first 48 bits are its unix time in ms."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    text = f"{value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def id_time(prediction_id: str) -> float | None:
@@ -81,18 +81,25 @@ class EventWriter:
     """Appends prediction events to a spool file of this process.
 
     `append` returns when the operating system holds them: they outlive the process, not the machine's
-    power. Safe for several threads; a forked child gets a file of its own.
+    power. Safe for several threads; a forked child gets a file of its own. A file is closed after
+    `max_bytes` or `max_age_s`, at the next append or `rotate`; then it can be compacted.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int = 16 * 2**20) -> None:
-        self._spool = spool.Spool(directory, EVENTS, max_bytes=max_bytes)
+    def __init__(
+        self, directory: Path, *, max_bytes: int = MAX_SPOOL_BYTES, max_age_s: float = MAX_SPOOL_AGE_S
+    ) -> None:
+        self._spool = spool.Spool(directory, EVENTS, max_bytes=max_bytes, max_age_s=max_age_s)
 
-    def append(self, *events: PredictionEvent) -> None:
-        """Keep the events of one reply, with a single write.
+    def append(self, *events: PredictionEvent) -> int:
+        """Keep the events of one reply, with a single write of so many bytes.
 
         Raises Transient where the disk refuses: then the reply must not be sent. ValueError on NaN.
         """
-        self._spool.append(vars(event) for event in events)
+        return self._spool.append([pack_event(event) for event in events])
+
+    def rotate(self) -> None:
+        """Close the file where it is old; called now and then, it lets a quiet service's events be compacted."""
+        self._spool.rotate()
 
     def close(self) -> None:
         """Close the file."""
@@ -102,83 +109,151 @@ class EventWriter:
 def read_events(
     directory: Path, *, since: float | None = None, report: ReadReport | None = None
 ) -> Iterator[PredictionEvent]:
-    """Every event once, those before `since` (unix seconds) left out.
+    """Every event once, those before `since` (unix seconds) left out; sort them by time where that matters.
 
-    In the order of each process's appends, process after process: sort by time where that matters.
-    Torn and corrupt lines are skipped and counted in `report`. Memory grows with the number of ids.
+    Torn and corrupt lines are skipped and counted in `report`. Where a segment is damaged, all that can be
+    read comes first, then an LnmtError that names it. Memory grows with the number of ids.
     """
     report = ReadReport() if report is None else report
     seen: set[str] = set()
-    for path in spool.spool_files(directory, EVENTS):
-        if since is not None and path.stat().st_mtime < since:
+    damage: LnmtError | None = None
+    for path, file in open_files(directory, EVENTS):
+        if since is not None and span(path, file)[1] < since:
             continue
-        for line in spool.lines(path):
-            event = _event(line)
-            if event is None:
-                report.corrupt += 1
-            elif event.id in seen:
-                report.duplicates += 1
-            else:
+        try:
+            for event in _events_in(path, file, report):
+                if event.id in seen:
+                    report.duplicates += 1
+                    continue
                 seen.add(event.id)
                 if since is None or event.time >= since:
                     yield event
+        except LnmtError as error:
+            damage = error
+    if damage is not None:
+        raise damage
 
 
-def find_event(directory: Path, prediction_id: str) -> PredictionEvent | None:
+def find_event(directory: Path, prediction_id: str, *, index: EventIndex | None = None) -> PredictionEvent | None:
     """The event of one id, None where there is none.
 
-    Only files that were open at the id's own time are read; all of them for an id of another kind.
+    `index` leads straight to it once it is in a segment. What the index does not know is looked for in the files:
+    those of the id's own time; all of them for an id of another kind. Raises LnmtError where the event was not
+    found and a segment that may hold it is damaged.
     """
+    if index is not None and (event := _find_by_index(directory, prediction_id, index)) is not None:
+        return event
     made = id_time(prediction_id)
-    needle = prediction_id.encode()
-    for path in reversed(spool.spool_files(directory, EVENTS)):
-        if made is not None and not spool.started(path) - SLACK_S <= made <= path.stat().st_mtime + SLACK_S:
+    damage: LnmtError | None = None
+    for path, file in open_files(directory, EVENTS):
+        start, end = span(path, file)
+        if made is not None and not start - SLACK_S <= made <= end + SLACK_S:
             continue
-        for line in spool.lines(path):
-            if needle in line and (event := _event(line)) is not None and event.id == prediction_id:
+        try:
+            event = _find_in(path, file, prediction_id)
+        except LnmtError as error:
+            damage = error
+            continue
+        if event is not None:
+            return event
+    if damage is not None:
+        raise damage
+    return None
+
+
+def pack_event(event: PredictionEvent) -> bytes:
+    """The payload of a line: a tag for the names of its fields, then JSON. ValueError on NaN."""
+    values = _flat(event)
+    # orjson would write null for NaN; what it cannot write at all, a lone surrogate, the slower one can.
+    if math.isfinite(sum(values["scores"], event.time + event.latency_ms) + sum(event.pooled)):
+        try:
+            return _TAG + orjson.dumps(values)
+        except TypeError:
+            pass
+    return json.dumps(vars(event), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def unpack_event(payload: bytes) -> PredictionEvent | None:
+    """The event of a line, also of one without a tag or with an older one; None for a line of another kind."""
+    try:
+        text = payload[payload.index(b"{") :]
+        try:
+            value: dict[str, Any] = orjson.loads(text)
+        except ValueError:  # a lone surrogate
+            value = json.loads(text)
+        if "labels" in value:
+            value["scores"] = dict(zip(value.pop("labels"), value["scores"], strict=True))
+        return PredictionEvent(**value)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def event_row(payload: bytes) -> bytes | None:
+    """The event of a line as one JSON object of UTF-8, for a segment; None for a line of another kind.
+
+    Lone surrogates, which UTF-8 does not have, become question marks.
+    """
+    if payload.startswith(_TAG):
+        return payload[len(_TAG) :]
+    event = unpack_event(payload)
+    return None if event is None else json.dumps(_flat(event), ensure_ascii=False).encode("utf-8", "replace")
+
+
+_TAG = b"%08x " % zlib.crc32(",".join(field.name for field in fields(PredictionEvent)).encode())
+
+
+def _flat(event: PredictionEvent) -> dict[str, Any]:
+    """Its fields, the scores as two lists: columns have no dictionaries."""
+    return {**vars(event), "labels": [*event.scores], "scores": [*event.scores.values()]}
+
+
+def _events_in(path: Path, file: BinaryIO, report: ReadReport) -> Iterator[PredictionEvent]:
+    if is_spool(path):
+        for line in spool.lines(file):
+            payload = spool.unpack(line)
+            event = None if payload is None else unpack_event(payload)
+            if event is None:
+                report.corrupt += 1
+            else:
+                yield event
+        return
+    from lnmt.monitoring.columns import events_of
+
+    for table in segments.tables(path, file):
+        yield from events_of(table, path)
+
+
+def _find_in(path: Path, file: BinaryIO, prediction_id: str) -> PredictionEvent | None:
+    if not is_spool(path):
+        return _find_row(path, file, prediction_id)
+    needle = prediction_id.encode()
+    for line in spool.lines(file):
+        if needle in line and (payload := spool.unpack(line)) is not None:
+            event = unpack_event(payload)
+            if event is not None and event.id == prediction_id:
                 return event
     return None
 
 
-def append_feedback(directory: Path, prediction_id: str, label: str, *, at: float | None = None) -> Feedback:
-    """Keep the true label of a prediction; saying it again changes nothing, another label corrects it.
+def _find_row(path: Path, file: BinaryIO, prediction_id: str, group: int | None = None) -> PredictionEvent | None:
+    from lnmt.monitoring.columns import events_of
 
-    `at` is in unix seconds, default now. All processes share one file. Raises Transient where the disk refuses.
-    """
-    feedback = Feedback(prediction_id, label, time.time() if at is None else at)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{FEEDBACK}{spool.SUFFIX}"
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for table in segments.find(path, file, prediction_id, group):
+        return next(events_of(table, path))
+    return None
+
+
+def _find_by_index(directory: Path, prediction_id: str, index: EventIndex) -> PredictionEvent | None:
+    """The event where the index says; None where it says nothing that holds, or is away: the files know more."""
     try:
-        spool.append(handle, [spool.pack(vars(feedback))], path)
-    finally:
-        os.close(handle)
-    return feedback
-
-
-def read_feedback(directory: Path, *, report: ReadReport | None = None) -> dict[str, Feedback]:
-    """Prediction id → its latest label, with the time at which that label was first told."""
-    report = ReadReport() if report is None else report
-    latest: dict[str, Feedback] = {}
-    path = directory / f"{FEEDBACK}{spool.SUFFIX}"
-    for line in spool.lines(path) if path.exists() else ():
-        value = spool.unpack(line)
-        if value is None or value.keys() != _FEEDBACK_FIELDS:
-            report.corrupt += 1
-            continue
-        feedback = Feedback(**value)
-        known = latest.get(feedback.id)
-        if known is not None and known.label == feedback.label:
-            report.duplicates += 1
-        elif known is None or feedback.time >= known.time:
-            latest[feedback.id] = feedback
-    return latest
-
-
-_EVENT_FIELDS = {field.name for field in fields(PredictionEvent)}
-_FEEDBACK_FIELDS = {field.name for field in fields(Feedback)}
-
-
-def _event(line: bytes) -> PredictionEvent | None:
-    value: dict[str, Any] | None = spool.unpack(line)
-    return None if value is None or value.keys() != _EVENT_FIELDS else PredictionEvent(**value)
+        for name, group in index.find(prediction_id):
+            path = segments.directory_of(directory) / name
+            if not path.exists():  # of another machine, or moved on a moment ago
+                continue
+            with path.open("rb") as file:
+                event = _find_row(path, file, prediction_id, group)
+            if event is not None:
+                return event
+    except (LnmtError, FileNotFoundError):
+        return None
+    return None

@@ -6,47 +6,27 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 from lnmt.errors import Transient
+from lnmt.monitoring.event_files import ReadReport
 from lnmt.monitoring.events import (
     EventWriter,
-    Feedback,
     PredictionEvent,
-    ReadReport,
-    append_feedback,
     find_event,
     id_time,
     new_id,
+    pack_event,
     read_events,
-    read_feedback,
+    unpack_event,
 )
-from lnmt.monitoring.spool import pack, spool_files, unpack
-
-EVENT = PredictionEvent(
-    id="a",
-    time=1_700_000_000.25,
-    model="sentiment",
-    generation=3,
-    arm="challenger",
-    bundle="sha256:" + "b" * 64,
-    unit=None,
-    cached=False,
-    batch_rows=2,
-    row=1,
-    tokens=7,
-    padded_tokens=8,
-    characters=20,
-    label="positive",
-    scores={"negative": 0.25, "positive": 0.75},
-    pooled=[0.5, -1.5],
-    latency_ms=3.125,
-    error=None,
-    text="zwei\r\nZeilen \ud800 \u2028 und ein 😀",
-)
+from lnmt.monitoring.spool import held, pack, spool_files, unpack
+from tests.monitoring.event_kit import EVENT, any_texts, events
 
 # Appends events 0, 1, 2, …, and says each number once its append has returned.
 WRITER = """
@@ -62,10 +42,28 @@ for number in itertools.count():
 
 
 def test_an_event_comes_back_as_it_was(tmp_path: Path) -> None:
+    surrogate = replace(EVENT, id="c", text="half of one: \ud83d")
     writer = EventWriter(tmp_path)
-    writer.append(EVENT, replace(EVENT, id="b", text=None))
-    assert list(read_events(tmp_path)) == [EVENT, replace(EVENT, id="b", text=None)]
+    writer.append(EVENT, replace(EVENT, id="b", text=None), surrogate)
+    assert list(read_events(tmp_path)) == [EVENT, replace(EVENT, id="b", text=None), surrogate]
     assert [path.read_bytes().count(b"\r") for path in spool_files(tmp_path, "events")] == [0]
+
+
+@given(events(any_texts))
+def test_any_event_is_one_line(event: PredictionEvent) -> None:
+    record = pack(pack_event(event))
+    assert (record[:1], record[-1:], record.count(b"\n")) == (b"\n", b"\n", 2)
+    payload = unpack(record.strip(b"\n"))
+    assert payload is not None
+    assert unpack_event(payload) == event
+
+
+def test_lines_of_an_older_version_are_read(tmp_path: Path) -> None:
+    old = json.dumps(vars(EVENT), separators=(",", ":")).encode("ascii")
+    line = b"\n%08x %b\n" % (zlib.crc32(old), old)
+    (tmp_path / "events-1700000000000-1-0123abcd.spool").write_bytes(line)
+    assert list(read_events(tmp_path)) == [EVENT]
+    assert find_event(tmp_path, "a") == EVENT
 
 
 def test_an_id_counts_once(tmp_path: Path) -> None:
@@ -92,10 +90,10 @@ def test_since_leaves_out_what_is_older(tmp_path: Path) -> None:
 def test_a_torn_record_spoils_no_other(tmp_path: Path, keep: float) -> None:
     EventWriter(tmp_path).append(EVENT)
     [path] = spool_files(tmp_path, "events")
-    whole = pack(vars(replace(EVENT, id="torn")))
+    whole = pack(pack_event(replace(EVENT, id="torn")))
     with path.open("ab") as file:
         file.write(whole[: int(len(whole) * keep)])
-        file.write(pack(vars(replace(EVENT, id="after"))))
+        file.write(pack(pack_event(replace(EVENT, id="after"))))
     report = ReadReport()
     assert [event.id for event in read_events(tmp_path, report=report)] == ["a", "after"]
     assert report.corrupt == 1
@@ -110,10 +108,11 @@ def test_an_altered_byte_is_found(tmp_path: Path) -> None:
     assert report.corrupt == 1
 
 
-def test_a_record_of_other_fields_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "events-0000000000001-1-x.spool").write_bytes(pack({"id": "a", "later": 1}))
+@pytest.mark.parametrize("payload", [b'{"id":"a","later":1}', b'[{"id":"a"}]', b'{"labels":[]}', b"", b"\xff{"])
+def test_a_line_of_another_kind_is_passed_over(tmp_path: Path, payload: bytes) -> None:
+    (tmp_path / "events-0000000000001-1-x.spool").write_bytes(pack(payload) + pack(pack_event(EVENT)))
     report = ReadReport()
-    assert list(read_events(tmp_path, report=report)) == []
+    assert list(read_events(tmp_path, report=report)) == [EVENT]
     assert report.corrupt == 1
 
 
@@ -122,10 +121,42 @@ def test_files_rotate_by_size(tmp_path: Path) -> None:
     for number in range(10):
         writer.append(replace(EVENT, id=str(number)))
     files = spool_files(tmp_path, "events")
-    size = len(pack(vars(replace(EVENT, id="0"))))
+    size = len(pack(pack_event(replace(EVENT, id="0"))))
     each = -(-1500 // size)
     assert len(files) == -(-10 // each)
     assert {event.id for event in read_events(tmp_path)} == {str(number) for number in range(10)}
+
+
+def test_files_rotate_by_age(tmp_path: Path) -> None:
+    old, young = EventWriter(tmp_path, max_age_s=0.0), EventWriter(tmp_path, max_age_s=3600.0)
+    for number in range(3):
+        old.append(replace(EVENT, id=f"old {number}"))
+    young.append(EVENT)
+    young.append(replace(EVENT, id="b"))
+    assert len(spool_files(tmp_path, "events")) == 4
+
+
+def test_a_file_is_free_once_nobody_will_write_it(tmp_path: Path) -> None:
+    def free() -> list[bool]:
+        found = []
+        for path in spool_files(tmp_path, "events"):
+            with held(path) as one:
+                found.append(one)
+        return sorted(found)  # two of one millisecond have no order
+
+    writer = EventWriter(tmp_path, max_age_s=3600.0)
+    writer.append(EVENT)
+    writer.rotate()
+    assert free() == [False]
+    writer.close()
+    assert free() == [True]
+    quiet = EventWriter(tmp_path, max_age_s=0.0)
+    quiet.append(EVENT)
+    assert free() == [False, True]
+    quiet.rotate()
+    assert free() == [True, True]
+    with held(tmp_path / "events-gone.spool") as one:
+        assert not one
 
 
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
@@ -140,7 +171,11 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     found = [int(event.id.removeprefix("n")) for event in read_events(tmp_path)]
     assert sorted(found)[: len(acknowledged)] == acknowledged
     assert len(found) in (len(acknowledged), len(acknowledged) + 1)  # one may be written and not yet said
-    assert len(spool_files(tmp_path, "events")) > 1
+    files = spool_files(tmp_path, "events")
+    assert len(files) > 1
+    for path in files:
+        with held(path) as free:
+            assert free  # the lock went with the process
 
 
 def test_a_forked_child_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -191,9 +226,15 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         EventWriter(tmp_path / "events").append(EVENT)
 
 
-def test_nan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        EventWriter(tmp_path).append(replace(EVENT, latency_ms=float("nan")))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_does_not_have_is_refused(tmp_path: Path, value: float) -> None:
+    for event in (
+        replace(EVENT, latency_ms=value),
+        replace(EVENT, scores={"negative": 0.5, "positive": value}),
+        replace(EVENT, pooled=[value, -value]),
+    ):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            EventWriter(tmp_path).append(event)
 
 
 def test_an_event_is_found_by_its_id(tmp_path: Path) -> None:
@@ -227,32 +268,7 @@ def test_ids_are_new_and_tell_their_time() -> None:
     assert [id_time(other) for other in ("", "a", "00000000-0000-4000-8000-000000000000", ids[0].upper())] == [None] * 4
 
 
-def test_the_latest_label_wins_and_keeps_its_first_time(tmp_path: Path) -> None:
-    for label, at in (("negative", 1.0), ("positive", 2.0), ("positive", 3.0)):
-        append_feedback(tmp_path, "a", label, at=at)
-    append_feedback(tmp_path, "b", "neutral", at=4.0)
-    report = ReadReport()
-    assert read_feedback(tmp_path, report=report) == {
-        "a": Feedback("a", "positive", 2.0),
-        "b": Feedback("b", "neutral", 4.0),
-    }
-    assert report == ReadReport(corrupt=0, duplicates=1)
-    append_feedback(tmp_path, "a", "negative", at=1.5)  # told before, arriving late
-    assert read_feedback(tmp_path)["a"].label == "positive"
-
-
-def test_torn_feedback_spoils_no_other(tmp_path: Path) -> None:
-    append_feedback(tmp_path, "a", "negative", at=1.0)
-    with (tmp_path / "feedback.spool").open("ab") as file:
-        file.write(pack(vars(Feedback("b", "negative", 2.0)))[:20])
-    append_feedback(tmp_path, "c", "negative", at=3.0)
-    report = ReadReport()
-    assert sorted(read_feedback(tmp_path, report=report)) == ["a", "c"]
-    assert report.corrupt == 1
-
-
-def test_no_feedback_is_none(tmp_path: Path) -> None:
-    assert read_feedback(tmp_path) == {}
+def test_no_events_are_none(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "absent")) == []
 
 

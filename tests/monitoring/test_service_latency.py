@@ -5,7 +5,7 @@ from dataclasses import replace
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.monitoring.service_latency import MOST_TOKENS, service_latency
-from tests.monitoring.test_events import EVENT
+from tests.monitoring.event_kit import EVENT
 
 
 def nothing(digest: str) -> Bundle:
