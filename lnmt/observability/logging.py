@@ -1,34 +1,34 @@
 """Logs: one JSON object a line on standard error, whoever writes it.
 
 `configure` is called at the edges (the command, the service); everything else asks for a logger and
-passes fields. No field can break its line: JSON escapes CR, LF and control characters.
+passes fields. No field can break its line: what is not printable ASCII is escaped, and what is no JSON
+value becomes text (lnmt/observability/plain.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# Fields that would carry what users sent. Nothing of ours logs them; this holds for plugins too.
-WITHHELD = frozenset({"body", "data", "inputs", "text", "texts"})
+from lnmt.observability.plain import plain
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send all records, the standard library's too, to `stream` (standard error) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Lines(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_fields()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(ensure_ascii=True, default=str),
-            ],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _uncoloured, *_fields()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _line],
         )
     )
     root = logging.getLogger()
@@ -71,14 +71,33 @@ def frames(error: BaseException, last: int = 6) -> list[str]:
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """A record that cannot be written is told in a line as well, without its values.
+
+    The standard library would print a traceback and the record's arguments, in many lines.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
+        told = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": "error",
+            "logger": record.name,
+            "event": "a log record could not be written",
+            "error": type(sys.exc_info()[1]).__name__,
+            "where": f"{record.pathname}:{record.lineno}",
+        }
+        with contextlib.suppress(Exception):  # the stream itself is gone
+            self.stream.write(_dump(told) + self.terminator)
+            self.flush()
+
+
 def _fields() -> list[Processor]:
-    """What every record gets, and what it loses."""
+    """What every record gets."""
     return [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _safe_exception,
-        _withhold,
     ]
 
 
@@ -93,7 +112,15 @@ def _safe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    for key in WITHHELD & event.keys():
-        event[key] = "[withheld]"
+def _uncoloured(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Without uvicorn's second copy of the event, which has a terminal's colours."""
+    event.pop("color_message", None)
     return event
+
+
+def _line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _dump(event)
+
+
+def _dump(fields: EventDict | dict[str, Any]) -> str:
+    return json.dumps(plain(fields), ensure_ascii=True, allow_nan=False)
