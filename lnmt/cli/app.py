@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 import typer.main
 
-from lnmt.cli import live, models, pipeline, project, tune
+from lnmt.cli import keys, live, models, pipeline, project, tune
 
-COMMANDS = (
+COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("init", project.init),
     ("doctor", project.doctor),
     ("run", pipeline.run),
@@ -28,6 +29,10 @@ COMMANDS = (
     ("monitor", live.monitor),
     ("trace", models.trace),
     ("ui", live.ui),
+)
+
+GROUPS: tuple[tuple[str, str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
+    ("keys", "API keys of the service.", (("create", keys.create), ("list", keys.list_keys), ("revoke", keys.revoke))),
 )
 
 
@@ -57,4 +62,9 @@ def command() -> Any:
     app.callback()(_root)
     for name, function in COMMANDS:
         app.command(name)(function)
+    for group, says, commands in GROUPS:
+        part = typer.Typer(no_args_is_help=True, help=says, rich_markup_mode=None)
+        for name, function in commands:
+            part.command(name)(function)
+        app.add_typer(part, name=group)
     return typer.main.get_command(app)

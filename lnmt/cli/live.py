@@ -67,7 +67,9 @@ def rollback(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default LNMT_HOST or 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default LNMT_PORT or 3000.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer; default LNMT_WORKERS or what suits the machine.")
+    ] = None,
     project: Project = None,
 ) -> None:
     """Serve what is released over HTTP, until Ctrl-C."""

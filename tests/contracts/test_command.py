@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from lnmt.cli.app import COMMANDS
+from lnmt.cli.app import COMMANDS, GROUPS
 
+ALL = (*COMMANDS, *((f"{group} {name}", function) for group, _, commands in GROUPS for name, function in commands))
 HEAVY = ("bentoml", "datasets", "dvc", "evidently", "great_expectations", "mlflow", "numpy", "onnx", "onnxruntime",
          "openvino", "pandas", "prefect", "pyarrow", "sklearn", "sqlalchemy", "torch", "transformers")  # fmt: skip
 SHOW = "import sys; from lnmt.cli import run; code = run({arguments!r}); print(*sys.modules, file=sys.stderr)"
@@ -24,7 +25,7 @@ def test_help_imports_nothing_that_works_on_data(arguments: list[str]) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize(("name", "function"), COMMANDS, ids=[name for name, _ in COMMANDS])
+@pytest.mark.parametrize(("name", "function"), ALL, ids=[name for name, _ in ALL])
 def test_every_command_says_what_it_does(name: str, function: object) -> None:
     first = (function.__doc__ or "").strip().splitlines()[0]
     assert first.endswith((".", ";")), first
@@ -35,4 +36,4 @@ def test_every_reporting_command_takes_json() -> None:
     from inspect import signature
 
     silent = {"serve", "stage", "ui"}
-    assert {name for name, function in COMMANDS if "as_json" not in signature(function).parameters} == silent
+    assert {name for name, function in ALL if "as_json" not in signature(function).parameters} == silent
