@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lnmt.bundles.contents import unsafe_content
 from lnmt.bundles.manifest import FORMAT, Draft, Manifest, check_file_name
 from lnmt.errors import DigestMismatch, LnmtError
 from lnmt.files import file_digests, new_directory, read_json, sha256_file, write_json
@@ -119,6 +120,13 @@ def _check_entries(path: Path) -> None:
                 raise LnmtError(
                     str(error), where=path, value=name, fix="save weights as safetensors or ONNX"
                 ) from error
+            if content := unsafe_content(entry):
+                raise LnmtError(
+                    "a bundle holds no pickles and no code, under any name",
+                    where=entry,
+                    value=content,
+                    fix="do not use this bundle before you know who made it; save weights as safetensors or ONNX",
+                )
 
 
 def _first(error: ValidationError) -> str:

@@ -26,8 +26,11 @@ UNSAFE_SUFFIXES = frozenset(
         ".npy",
         ".npz",
         ".h5",
+        ".hdf5",
         ".keras",
+        ".zip",
         ".py",
+        ".pyc",
         ".so",
     }
 )
