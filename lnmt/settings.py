@@ -31,8 +31,39 @@ class Settings(BaseSettings):
     store_text: bool = Field(False, description="keep the text of requests in the prediction store")
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(3000, description="port the service listens on", ge=0, le=65535)
+    auth: bool | None = Field(None, description="ask every caller for an API key; default on any address but loopback")
+    pepper: str | None = Field(
+        None, description="secret of the API keys, the newest first; default the state directory's", repr=False
+    )
+    rate: float | None = Field(None, description="requests per second of one key; default no limit", gt=0)
+    rate_burst: float | None = Field(None, description="requests of one key at once; default one second's worth", ge=1)
+    rate_store: str | None = Field(
+        None, description="memory, sqlite:///PATH or redis://… that counts requests; default the state directory"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of the service's certificate and its chain")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key")
+    workers: int | None = Field(None, description="processes of the service; default as suits the cores", ge=1)
     threads: int | None = Field(None, description="threads of one engine; default one per core", ge=1)
+    drain_s: float = Field(5.0, description="seconds that a service still answers after SIGTERM", ge=0, le=20)
     max_batch_size: int = Field(32, description="texts of one engine call in the service", ge=1)
+    max_batch_tokens: int = Field(8192, description="tokens of one engine call, padding included", ge=1)
+    max_latency_ms: float = Field(5.0, description="longest time an idle engine waits for more texts, in ms", ge=0)
+    max_waiting_rows: int = Field(1024, description="texts that may wait for one engine; beyond: 429", ge=1)
+    max_queue_ms: float = Field(
+        1000.0, description="longest expected wait for one engine, in ms; beyond: 429 already", gt=0
+    )
+    request_timeout_s: float = Field(30.0, description="longest time for one request, in seconds", gt=0)
+    response_cache: str | None = Field(None, description="memory or redis://… that keeps answers; default no cache")
+    response_cache_bytes: int = Field(64 * 2**20, description="bytes of answers that a worker's memory keeps", ge=1024)
+    response_cache_s: float = Field(3600.0, description="seconds for which Redis keeps an answer", gt=0)
+    events_days: float | None = Field(None, description="days for which predictions are kept; default for ever", gt=0)
+    core_hour_price: float = Field(0.0, description="money for an hour of one core, for the cost in /metrics", ge=0)
+    model_bytes: int | None = Field(
+        None, description="bytes of models loaded beside the project's own; default no bound", ge=0
+    )
+    idle_s: float | None = Field(
+        None, description="unload a model beside the project's own after so many idle seconds; default never", gt=0
+    )
     profile_steps: int | None = Field(
         None, description="profile so many training steps; table and trace below logs/train/profile of the state", ge=1
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from importlib.resources import files
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -19,52 +19,85 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import lnmt
 from lnmt.monitoring.events import id_time
 from lnmt.observability.metrics import CONTENT_TYPE
-from lnmt.serving.core import Answer, Core
+from lnmt.observability.tracing import process_tracing
+from lnmt.security.roles import Action
+from lnmt.serving.admission import Admission
+from lnmt.serving.answers import Answer
+from lnmt.serving.cached import Call
+from lnmt.serving.catalogue import Catalogue
+from lnmt.serving.deadline import deadline
 from lnmt.serving.guard import Guard
 from lnmt.serving.inference_protocol import FIELDS, infer_body, model_metadata, parse_infer
+from lnmt.serving.lifecycle import Lifecycle
 from lnmt.serving.limits import Limits
-from lnmt.serving.live import Watcher
+from lnmt.serving.live import Snapshot
 from lnmt.serving.openapi import document
+from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem, json_response
 from lnmt.serving.requests import parse_feedback, parse_predict, read_object
 
 DRAIN_S = 20.0
+PRINCIPAL = "lnmt.principal"  # in a request's scope
 PREDICTION_ID, ARM = "x-lnmt-prediction-id", "x-lnmt-arm"
 # The page loads nothing from elsewhere, and may talk to this service alone.
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Background(Protocol):
+    """What runs beside the service: a thread that starts and ends with it."""
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+
+    def stop(self, timeout_s: float) -> None:
+        """End; blocking, about so long at most."""
 
 
 @dataclass(frozen=True)
 class Handlers:
     """The endpoints. Errors are raised as Problem; the Guard makes replies of them."""
 
-    core: Core
+    catalogue: Catalogue
+    predictions: Predictions
     limits: Limits
+    admission: Admission
+    lifecycle: Lifecycle
+    checks: Sequence[Callable[[], None]] = ()  # each raises Problem where the service is not ready
+
+    def check_ready(self) -> Snapshot:
+        """What is live. Raises Problem 503 where this process should get no new traffic."""
+        for check in self.checks:
+            check()
+        return self.catalogue.own.snapshot()
 
     async def predict(self, request: Request) -> Response:
         """POST /predict: a text or a list → label, scores, version, arm, prediction id of each."""
-        wanted = parse_predict(await read_object(request, ("text", "user")), self.limits)
-        answers = await self.core.predict(wanted.texts, wanted.user)
+        call = self._call(request)
+        wanted = parse_predict(await read_object(request, ("text", "user"), self.limits), self.limits)
+        answers = await self.catalogue.own.predict(wanted.texts, wanted.user, call)
         if wanted.listed:
             return json_response([answer.body() for answer in answers], headers=_trace(answers))
         return json_response(answers[0].body(), 200 if answers[0].error is None else 500, _trace(answers))
 
     async def infer(self, request: Request) -> Response:
         """POST /v2/models/{name}/infer: the Open Inference Protocol."""
-        self._known_model(request)
-        wanted = parse_infer(await read_object(request, FIELDS), self.limits)
-        answers = await self.core.predict(wanted.texts, wanted.user)
+        call = self._call(request)
+        wanted = parse_infer(await read_object(request, FIELDS, self.limits), self.limits)
+        core = await self.catalogue.core(request.path_params["name"], call.deadline)
+        answers = await core.predict(wanted.texts, wanted.user, call)
         try:
-            return json_response(infer_body(self.core.name, wanted, answers), headers=_trace(answers))
+            return json_response(infer_body(core.name, wanted, answers), headers=_trace(answers))
         except Problem as problem:
             problem.headers.update(_trace(answers))
             raise
 
     async def feedback(self, request: Request) -> Response:
         """POST /feedback: the true label of a prediction."""
-        told = parse_feedback(await read_object(request, ("prediction_id", "label")))
+        told = parse_feedback(await read_object(request, ("prediction_id", "label"), self.limits))
         known = id_time(told.prediction_id) is not None and await run_in_threadpool(
-            self.core.feedback, told.prediction_id, told.label
+            self.predictions.feedback, told.prediction_id, told.label
         )
         if not known:
             fix = f"send the {PREDICTION_ID} of a reply of this service"
@@ -81,30 +114,51 @@ class Handlers:
 
     async def server_ready(self, request: Request) -> Response:
         """GET /v2/health/ready."""
-        self.core.snapshot()
+        self.catalogue.own.snapshot()
         return json_response({"ready": True})
 
     async def model(self, request: Request) -> Response:
         """GET /v2/models/{name}."""
-        self._known_model(request)
-        snapshot = self.core.snapshot()
-        manifest = snapshot.worker("champion").predictor.bundle.manifest
+        core = await self.catalogue.core(request.path_params["name"], self._call(request).deadline)
+        snapshot = core.snapshot()
+        manifest = snapshot.batcher("champion").predictor.bundle.manifest
         versions = [digest for digest in (snapshot.deployment.champion, snapshot.deployment.challenger) if digest]
-        return json_response(model_metadata(self.core.name, versions, manifest))
+        return json_response(model_metadata(core.name, versions, manifest))
 
     async def model_ready(self, request: Request) -> Response:
         """GET /v2/models/{name}/ready."""
-        self._known_model(request)
-        self.core.snapshot()
-        return json_response({"name": self.core.name, "ready": True})
+        name = request.path_params["name"]
+        self.catalogue.loaded(name).snapshot()
+        return json_response({"name": name, "ready": True})
+
+    async def models(self, request: Request) -> Response:
+        """GET /models: every model that is loaded or could be."""
+        listed = await run_in_threadpool(self.catalogue.listed)
+        return json_response({"models": [asdict(model) for model in listed]})
+
+    async def load(self, request: Request) -> Response:
+        """POST /models/{name}/load: load it now; replies when it is ready."""
+        name = request.path_params["name"]
+        await self.catalogue.load(name)
+        return json_response({"name": name, "state": "ready"})
+
+    async def unload(self, request: Request) -> Response:
+        """POST /models/{name}/unload: finish what it accepted, and give its memory back until it is loaded again."""
+        name = request.path_params["name"]
+        await run_in_threadpool(self.catalogue.unload, name)
+        return json_response({"name": name, "state": "unloaded"})
 
     async def alive(self, request: Request) -> Response:
         """GET /livez, /healthz: the process answers; nothing else is asked."""
         return json_response({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
-        """GET /readyz, /health: a model is loaded and warm; and which."""
-        deployment = self.core.snapshot().deployment
+        """GET /readyz, /health: a model is loaded and warm, and which; the workers there are, and should be."""
+        if self.lifecycle.draining:
+            fix = "send requests elsewhere; what was accepted is finished"
+            raise Problem(503, "stopping", where="service", fix=fix, headers={"Retry-After": "1"})
+        deployment = self.check_ready().deployment
+        ready, wanted = self.lifecycle.workers()
         return json_response(
             {
                 "status": "ready",
@@ -114,12 +168,13 @@ class Handlers:
                 "champion": deployment.champion,
                 "challenger": deployment.challenger,
                 "share": deployment.share,
+                "workers": {"ready": ready, "wanted": wanted},
             }
         )
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus text."""
-        return Response(await run_in_threadpool(self.core.metrics.render), media_type=CONTENT_TYPE)
+        return Response(await run_in_threadpool(self.catalogue.own.metrics.render), media_type=CONTENT_TYPE)
 
     async def page(self, request: Request) -> Response:
         """GET /, /docs: try a prediction, read the routes; works offline."""
@@ -128,56 +183,86 @@ class Handlers:
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json."""
-        return json_response(document(self.core.name, self.limits))
+        return json_response(document(self.catalogue.default, self.limits))
+
+    def table(self) -> list[tuple[str, str, Action, Endpoint]]:
+        """Every route: method, path, the action that its caller must be allowed, who answers."""
+        return [
+            ("POST", "/predict", "predict", self.predict),
+            ("POST", "/feedback", "feedback", self.feedback),
+            ("POST", "/v2/models/{name}/infer", "predict", self.infer),
+            ("GET", "/v2/models/{name}/ready", "public", self.model_ready),
+            ("GET", "/v2/models/{name}", "read", self.model),
+            ("GET", "/v2/health/live", "public", self.server_live),
+            ("GET", "/v2/health/ready", "public", self.server_ready),
+            ("GET", "/v2", "public", self.server),
+            ("GET", "/models", "read", self.models),
+            ("POST", "/models/{name}/load", "manage", self.load),
+            ("POST", "/models/{name}/unload", "manage", self.unload),
+            ("GET", "/livez", "public", self.alive),
+            ("GET", "/healthz", "public", self.alive),
+            ("GET", "/readyz", "public", self.ready),
+            ("GET", "/health", "public", self.ready),
+            ("GET", "/metrics", "observe", self.metrics),
+            ("GET", "/openapi.json", "public", self.openapi),
+            ("GET", "/docs", "public", self.page),
+            ("GET", "/", "public", self.page),
+        ]
 
     def routes(self) -> list[Route]:
-        """Every route of the service."""
-        table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
-            ("POST", "/predict", self.predict),
-            ("POST", "/feedback", self.feedback),
-            ("POST", "/v2/models/{name}/infer", self.infer),
-            ("GET", "/v2/models/{name}/ready", self.model_ready),
-            ("GET", "/v2/models/{name}", self.model),
-            ("GET", "/v2/health/live", self.server_live),
-            ("GET", "/v2/health/ready", self.server_ready),
-            ("GET", "/v2", self.server),
-            ("GET", "/livez", self.alive),
-            ("GET", "/healthz", self.alive),
-            ("GET", "/readyz", self.ready),
-            ("GET", "/health", self.ready),
-            ("GET", "/metrics", self.metrics),
-            ("GET", "/openapi.json", self.openapi),
-            ("GET", "/docs", self.page),
-            ("GET", "/", self.page),
+        """The table, behind admission."""
+        return [
+            Route(path, self._admitted(action, handler), methods=[method])
+            for method, path, action, handler in self.table()
         ]
-        # a partial each: what the Guard finds in a request's scope then names one route
-        return [Route(path, partial(handler), methods=[method]) for method, path, handler in table]
 
-    def _known_model(self, request: Request) -> None:
-        if request.path_params["name"] != self.core.name:
-            fix = f"ask for {self.core.name!r}"
-            raise Problem(404, "unknown model", where="name in the path", allowed=self.core.name, fix=fix)
+    def _admitted(self, action: Action, handler: Endpoint) -> Endpoint:
+        """The handler behind admission: a function of its own for each route, so that a request's scope names one."""
+
+        async def admitted(request: Request) -> Response:
+            request.scope[PRINCIPAL] = await self.admission.admit(request.scope, action)
+            return await handler(request)
+
+        return admitted
+
+    def _call(self, request: Request) -> Call:
+        """Who asks, and until when."""
+        return Call(request.scope[PRINCIPAL].id, deadline(request.scope, self.limits.timeout_s))
 
 
-def create_app(core: Core, watcher: Watcher, limits: Limits, *, host: Starlette | None = None) -> ASGIApp:
-    """The service as one ASGI app. Its start begins the watcher; its end drains.
+def create_app(
+    handlers: Handlers,
+    *,
+    background: Sequence[Background] = (),
+    closing: Sequence[Callable[[], Awaitable[None]]] = (),
+    host: Starlette | None = None,
+) -> ASGIApp:
+    """The service as one ASGI app. Its start begins to load, and what runs in the `background`; its end drains.
 
+    `closing`: what lets go of connections at the very end.
     `host` (BentoML's own app) starts and ends with it, and gets the paths that it has and we do not.
     """
-    routes = Handlers(core, limits).routes()
+    catalogue, metrics = handlers.catalogue, handlers.catalogue.own.metrics
+    routes = handlers.routes()
 
     @asynccontextmanager
     async def lifespan(app: object) -> AsyncIterator[None]:
-        watcher.start()
+        for part in background:
+            part.start()
+        catalogue.start()
         try:
             async with AsyncExitStack() as stack:
                 if host is not None:
                     await stack.enter_async_context(host.router.lifespan_context(host))
                 yield
         finally:
-            await run_in_threadpool(watcher.stop, DRAIN_S)
-            await run_in_threadpool(core.live.close, DRAIN_S)
-            core.close()
+            await run_in_threadpool(catalogue.close, DRAIN_S)
+            for part in background:
+                await run_in_threadpool(part.stop, DRAIN_S)
+            for close in closing:
+                await close()
+            metrics.close()
+            await run_in_threadpool(process_tracing().close)
 
     async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
         if host is None or all(route.matches(scope)[0] == Match.NONE for route in host.routes):
@@ -191,7 +276,13 @@ def create_app(core: Core, watcher: Watcher, limits: Limits, *, host: Starlette 
         await router(scope, receive, send)
 
     templates = {route.endpoint: route.path for route in routes}
-    return Guard(routed, body_bytes=limits.body_bytes, metrics=core.metrics, templates=templates)
+    return Guard(
+        routed,
+        body_bytes=handlers.limits.body_bytes,
+        metrics=metrics,
+        templates=templates,
+        lifecycle=handlers.lifecycle,
+    )
 
 
 def _trace(answers: Sequence[Answer]) -> dict[str, str]:

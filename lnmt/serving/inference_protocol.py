@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lnmt.bundles import Manifest
-from lnmt.serving.core import Answer
+from lnmt.serving.answers import Answer
 from lnmt.serving.limits import Limits
 from lnmt.serving.problems import Problem
 from lnmt.serving.requests import parse_texts, parse_user

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,10 +13,12 @@ from lnmt.bundles.served import check_served
 from lnmt.errors import LnmtError
 from lnmt.observability.logging import get_logger
 from lnmt.observability.metrics import Metrics
+from lnmt.observability.tracing import process_tracing
 from lnmt.rollout.deployment import Deployment
 from lnmt.runtime.predictor import Predictor
+from lnmt.serving.batching.batcher import Batcher, Observer
+from lnmt.serving.batching.policy import Reason
 from lnmt.serving.limits import Limits
-from lnmt.serving.worker import Worker
 from lnmt.types import Arm
 
 log = get_logger(__name__)
@@ -33,19 +35,28 @@ class Source(Protocol):
     def bundle(self, digest: str) -> Bundle:
         """The verified bundle."""
 
+    def close(self) -> None:
+        """Leave the database."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """One generation, loaded: a request is answered within one snapshot."""
 
     deployment: Deployment
-    workers: Mapping[str, Worker]  # by digest
+    batchers: Mapping[str, Batcher]  # by digest
 
-    def worker(self, arm: Arm) -> Worker:
+    @property
+    def bytes(self) -> int:
+        """Of the loaded bundles' files: about what the engines hold of them in memory."""
+        paths = (batcher.predictor.bundle.path for batcher in self.batchers.values())
+        return sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
+
+    def batcher(self, arm: Arm) -> Batcher:
         """The arm's engine."""
         digest = self.deployment.champion if arm == "champion" else self.deployment.challenger
         assert digest is not None, f"generation {self.deployment.generation} has no {arm}"
-        return self.workers[digest]
+        return self.batchers[digest]
 
 
 class Live:
@@ -63,8 +74,19 @@ class Live:
         self._name = name
         self._failed: Deployment | None = None
         self._retry_at = 0.0
+        self._seen_at = time.monotonic()
         self._complaint: str | None = None
-        self._retired: list[Worker] = []
+        self._retired: list[Batcher] = []
+
+    @property
+    def stale_s(self) -> float:
+        """Seconds since the deployment could be read."""
+        return time.monotonic() - self._seen_at
+
+    @property
+    def failed(self) -> bool:
+        """What should be live could not be loaded."""
+        return self._failed is not None
 
     def refresh(self) -> bool:
         """Look once at what should be live; True where a new generation was switched in.
@@ -76,6 +98,7 @@ class Live:
         except Exception as error:  # a database may raise anything; serving goes on without it
             self._complain("the deployment cannot be read", error)
             return False
+        self._seen_at = time.monotonic()
         if wanted is None:
             self.reason = "no model released yet"
             return False
@@ -94,6 +117,7 @@ class Live:
         self.snapshot = snapshot
         self._failed = self._complaint = None
         self._metrics.generation.labels(self._name).set(wanted.generation)
+        self._metrics.bundle_bytes.labels(self._name).set(snapshot.bytes)
         log.info(
             "generation switched",
             generation=wanted.generation,
@@ -103,54 +127,56 @@ class Live:
             share=wanted.share,
         )
         if now is not None:
-            self._retire([worker for digest, worker in now.workers.items() if digest not in snapshot.workers])
+            self._retire([batcher for digest, batcher in now.batchers.items() if digest not in snapshot.batchers])
         return True
 
     def close(self, timeout_s: float) -> None:
         """Serve nothing more; finish what was accepted."""
         snapshot, self.snapshot, self.reason = self.snapshot, None, "stopping"
-        self._retire(list(snapshot.workers.values()) if snapshot else [])
+        self._retire(list(snapshot.batchers.values()) if snapshot else [])
         ends = time.monotonic() + timeout_s
-        for worker in self._retired:
-            if not worker.join(max(0.0, ends - time.monotonic())):
-                log.warning("an engine was still busy at the end", bundle=worker.predictor.bundle.digest)
+        for batcher in self._retired:
+            if not batcher.join(max(0.0, ends - time.monotonic())):
+                log.warning("an engine was still busy at the end", bundle=batcher.predictor.bundle.digest)
+        self._source.close()
 
     def _load(self, wanted: Deployment, now: Snapshot | None) -> Snapshot:
         """Every bundle of `wanted`, those that run already as they are."""
-        running = dict(now.workers) if now is not None else {}
-        workers: dict[str, Worker] = {}
-        opened: list[Worker] = []
+        running = dict(now.batchers) if now is not None else {}
+        batchers: dict[str, Batcher] = {}
+        opened: list[Batcher] = []
         try:
             for arm, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
-                if digest is None or digest in workers:
+                if digest is None or digest in batchers:
                     continue
-                worker = running.get(digest)
-                if worker is None:
-                    worker = self._start(digest, arm)
-                    opened.append(worker)
-                workers[digest] = worker
+                batcher = running.get(digest)
+                if batcher is None:
+                    batcher = self._start(digest, arm)
+                    opened.append(batcher)
+                batchers[digest] = batcher
         except BaseException:
             self._retire(opened)
             raise
-        return Snapshot(wanted, workers)
+        return Snapshot(wanted, batchers)
 
-    def _start(self, digest: str, arm: str) -> Worker:
+    def _start(self, digest: str, arm: str) -> Batcher:
         started = time.perf_counter()
         try:
             predictor = self._open_predictor(check_served(self._source.bundle(digest)))
         except BaseException:
-            self._metrics.loads.labels(self._name, "failed").inc()
+            self._metrics.observe_load(self._name, None)
             raise
-        self._metrics.loads.labels(self._name, "loaded").inc()
         manifest = predictor.bundle.manifest
         seconds = round(time.perf_counter() - started, 3)
+        self._metrics.observe_load(self._name, seconds)
         log.info("bundle loaded", digest=digest, arm=arm, engine=manifest.engine, seconds=seconds)
-        return Worker(predictor, self._limits, self._metrics.engine_seconds.labels(self._name, manifest.engine).observe)
+        counted = _Counted(self._metrics, self._name, manifest.engine)
+        return Batcher(predictor, self._limits, counted, process_tracing())
 
-    def _retire(self, workers: list[Worker]) -> None:
-        for worker in workers:
-            worker.retire()
-        self._retired = [worker for worker in [*self._retired, *workers] if not worker.join(0)]
+    def _retire(self, batchers: list[Batcher]) -> None:
+        for batcher in batchers:
+            batcher.retire()
+        self._retired = [batcher for batcher in [*self._retired, *batchers] if not batcher.join(0)]
 
     def _complain(self, what: str, error: Exception) -> None:
         """Log a failure once for as long as it stays the same."""
@@ -164,6 +190,19 @@ class Live:
             log.error(what, error=error.what, where=str(error.where), fix=error.fix)
         else:
             log.error(what, exc_info=error)
+
+
+class _Counted(Observer):
+    """Puts a batcher's figures into the metrics."""
+
+    def __init__(self, metrics: Metrics, model: str, engine: str) -> None:
+        self._metrics = metrics.engine(model, engine)
+
+    def batch(
+        self, *, rows: int, tokens: int, padded: int, seconds: float, ages_s: Sequence[float], reason: Reason
+    ) -> None:
+        self._metrics.observe_release(reason, ages_s)
+        self._metrics.observe_batch(rows, tokens, padded, seconds)
 
 
 class Watcher:

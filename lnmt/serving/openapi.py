@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import lnmt
+from lnmt.security.roles import Action, allowed_roles
+from lnmt.serving.deadline import HEADER
 from lnmt.serving.limits import Limits
+from lnmt.serving.schemas import SCHEMAS, ref
 
 _REFUSALS = {
     "400": "not JSON",
+    "401": "no valid API key",
+    "403": "the key's role does not allow it",
     "404": "unknown model, prediction or route",
+    "408": "the body came too slowly",
+    "409": "the service's own model stays",
     "413": "body too large",
-    "415": "not application/json",
+    "415": "not application/json, or a compression that is not taken",
     "422": "a field does not fit",
-    "429": "the queue is full; see Retry-After",
+    "429": "too many requests, or the queue is full; see Retry-After",
     "500": "the engine failed",
-    "503": "no model is live, or the prediction store cannot be written",
+    "503": "no model is live, or the prediction store cannot be used",
+    "504": "no answer before the deadline",
 }
+_BODY = ("400", "408", "413", "415", "422")
+_ANSWER = (*_BODY, "500", "503", "504")
 
 
 def document(name: str, limits: Limits) -> dict[str, Any]:
     """OpenAPI 3.1 of the service for the model `name`."""
     text = {"type": "string", "minLength": 1, "maxLength": limits.characters}
     texts = {"type": "array", "items": text, "minItems": 1, "maxItems": limits.rows}
+    user = {
+        "type": ["string", "null"],
+        "minLength": 1,
+        "maxLength": limits.user_characters,
+        "description": "requests of one user stay in one arm",
+    }
+    predict = {
+        "type": "object",
+        "required": ["text"],
+        "additionalProperties": False,
+        "properties": {"text": {"oneOf": [text, texts]}, "user": user},
+        "example": {"text": "A fine film."},
+    }
+    answers = {"oneOf": [ref("Answer"), {"type": "array", "items": ref("RowAnswer")}]}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -33,142 +58,105 @@ def document(name: str, limits: Limits) -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": _operation(
-                    "Classify a text, or a list of them",
-                    body={
-                        "type": "object",
-                        "required": ["text"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "text": {"oneOf": [text, texts]},
-                            "user": {
-                                "type": ["string", "null"],
-                                "minLength": 1,
-                                "maxLength": limits.user_characters,
-                                "description": "requests of one user stay in one arm",
-                            },
-                        },
-                        "example": {"text": "A fine film."},
-                    },
-                    reply={"oneOf": [_ref("Answer"), {"type": "array", "items": _ref("RowAnswer")}]},
-                    refusals=("400", "413", "415", "422", "429", "500", "503"),
-                    traced=True,
+                    "Classify a text, or a list of them", "predict", answers, _ANSWER, body=predict, traced=True
                 )
             },
             "/feedback": {
                 "post": _operation(
                     "Tell the true label of a prediction; telling it again changes nothing, another label corrects it",
-                    body=_ref("Feedback"),
-                    reply=_ref("Feedback"),
-                    refusals=("400", "404", "413", "415", "422", "503"),
+                    "feedback",
+                    ref("Feedback"),
+                    (*_BODY, "404", "503"),
+                    body=ref("Feedback"),
                 )
             },
             "/v2/models/{name}/infer": {
                 "parameters": [_NAME],
                 "post": _operation(
                     "Open Inference Protocol: classify a BYTES tensor",
-                    body=_ref("InferRequest"),
-                    reply=_ref("InferReply"),
-                    refusals=tuple(_REFUSALS),
+                    "predict",
+                    ref("InferReply"),
+                    (*_ANSWER, "404"),
+                    body=ref("InferRequest"),
                     traced=True,
                 ),
             },
-            "/v2/models/{name}": {"parameters": [_NAME], "get": _get("Model metadata", ("404", "503"))},
-            "/v2/models/{name}/ready": {"parameters": [_NAME], "get": _get("Is the model ready?", ("404", "503"))},
-            "/v2": {"get": _get("Server metadata")},
-            "/v2/health/live": {"get": _get("Is the server alive?")},
-            "/v2/health/ready": {"get": _get("Is the server ready?", ("503",))},
-            "/livez": {"get": _get("The process answers")},
-            "/healthz": {"get": _get("The process answers")},
-            "/readyz": {"get": _get("A model is loaded and warm; and which", ("503",))},
-            "/health": {"get": _get("A model is loaded and warm; and which", ("503",))},
-            "/metrics": {"get": _get("Prometheus metrics", kind="text/plain")},
-            "/openapi.json": {"get": _get("This document")},
-            "/docs": {"get": _get("A page to try it", kind="text/html")},
-            "/": {"get": _get("A page to try it", kind="text/html")},
+            "/v2/models/{name}": {
+                "parameters": [_NAME],
+                "get": _operation("Model metadata", "read", ref("Model"), ("404", "422", "503", "504")),
+            },
+            "/v2/models/{name}/ready": {
+                "parameters": [_NAME],
+                "get": _operation("Is the model ready?", "public", ref("ModelReady"), ("404", "503")),
+            },
+            "/models": {"get": _operation("The models that are loaded or could be", "read", ref("Models"))},
+            "/models/{name}/load": {
+                "parameters": [_NAME],
+                "post": _operation("Load a model", "manage", ref("ModelState"), ("404", "503")),
+            },
+            "/models/{name}/unload": {
+                "parameters": [_NAME],
+                "post": _operation("Give a model's memory back", "manage", ref("ModelState"), ("404", "409")),
+            },
+            "/v2": {"get": _operation("Server metadata", "public", ref("Server"))},
+            "/v2/health/live": {"get": _operation("Is the server alive?", "public", ref("Live"))},
+            "/v2/health/ready": {"get": _operation("Is the server ready?", "public", ref("ServerReady"), ("503",))},
+            "/livez": {"get": _operation("The process answers", "public", ref("Alive"))},
+            "/healthz": {"get": _operation("The process answers", "public", ref("Alive"))},
+            "/readyz": {"get": _operation("A model is loaded and warm; and which", "public", ref("Ready"), ("503",))},
+            "/health": {"get": _operation("A model is loaded and warm; and which", "public", ref("Ready"), ("503",))},
+            "/metrics": {"get": _operation("Prometheus metrics", "observe", {"type": "string"}, kind="text/plain")},
+            "/openapi.json": {"get": _operation("This document", "public", {"type": "object"})},
+            "/docs": {"get": _operation("A page to try it", "public", {"type": "string"}, kind="text/html")},
+            "/": {"get": _operation("A page to try it", "public", {"type": "string"}, kind="text/html")},
         },
-        "components": {"schemas": _SCHEMAS},
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
     }
 
 
-def _ref(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
-def _get(summary: str, refusals: tuple[str, ...] = (), *, kind: str = "application/json") -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": "yes", "content": {kind: {}}}, **_no(refusals)}}
-
-
 def _operation(
-    summary: str, *, body: dict[str, Any], reply: dict[str, Any], refusals: tuple[str, ...], traced: bool = False
+    summary: str,
+    action: Action,
+    reply: dict[str, Any],
+    refusals: Collection[str] = (),
+    *,
+    body: dict[str, Any] | None = None,
+    kind: str = "application/json",
+    traced: bool = False,
 ) -> dict[str, Any]:
-    done: dict[str, Any] = {"description": "done", "content": {"application/json": {"schema": reply}}}
+    """What may be sent, what comes, and who may: `action` as in the table of routes."""
+    done: dict[str, Any] = {"description": "done", "content": {kind: {"schema": reply}}}
+    found: dict[str, Any] = {"summary": summary, "x-lnmt-action": action}
     if traced:
         done["headers"] = {
             "x-lnmt-prediction-id": {"description": "of the first text", "schema": {"type": "string"}},
             "x-lnmt-arm": {"schema": {"enum": ["champion", "challenger"]}},
         }
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": done, **_no(refusals)},
+        found["parameters"] = [_TIMEOUT]
+    if action != "public":
+        found["description"] = "Roles, where keys are asked for: " + ", ".join(allowed_roles(action))
+        found["security"] = [{"bearer": []}, {"key": []}, {}]  # nothing, for callers of a service without keys
+        refusals = {*refusals, "401", "403", "429"}
+    if body is not None:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    refused = {"application/json": {"schema": ref("Refusal")}}
+    found["responses"] = {
+        "200": done,
+        **{status: {"description": _REFUSALS[status], "content": refused} for status in sorted(refusals)},
     }
-
-
-def _no(refusals: tuple[str, ...]) -> dict[str, Any]:
-    content = {"application/json": {"schema": _ref("Refusal")}}
-    return {status: {"description": _REFUSALS[status], "content": content} for status in refusals}
-
-
-def _object(properties: dict[str, Any], *, required: tuple[str, ...] | None = None) -> dict[str, Any]:
-    wanted = list(properties if required is None else required)
-    return {"type": "object", "required": wanted, "properties": properties}
+    return found
 
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-_STRING = {"type": "string"}
-_NULLABLE = {"type": ["string", "null"]}
-_TENSOR = _object(
-    {
-        "name": _STRING,
-        "datatype": {"enum": ["BYTES", "FP32"]},
-        "shape": {"type": "array", "items": {"type": "integer"}},
-        "data": {"type": "array"},
-    }
-)
-_TRACE = {
-    "version": {"type": "string", "description": "digest of the bundle that answered"},
-    "arm": {"enum": ["champion", "challenger"]},
-    "prediction_id": _STRING,
-}
-_SCHEMAS = {
-    "Answer": _object(
-        {
-            "label": _STRING,
-            "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-            **_TRACE,
-        }
-    ),
-    "Failure": _object({"error": _STRING, **_TRACE}),
-    "RowAnswer": {"oneOf": [_ref("Answer"), _ref("Failure")]},
-    "Feedback": _object({"prediction_id": _STRING, "label": _STRING}),
-    "InferRequest": _object(
-        {
-            "id": _STRING,
-            "inputs": {"type": "array", "items": _ref("Tensor"), "minItems": 1, "maxItems": 1},
-            "outputs": {"type": "array", "items": _object({"name": _STRING})},
-            "parameters": {"type": "object", "properties": {"user": _NULLABLE}},
-        },
-        required=("inputs",),
-    ),
-    "InferReply": _object(
-        {
-            "model_name": _STRING,
-            "model_version": _STRING,
-            "id": _STRING,
-            "parameters": {"type": "object"},
-            "outputs": {"type": "array", "items": _ref("Tensor")},
-        }
-    ),
-    "Tensor": _TENSOR,
-    "Refusal": _object({"error": _STRING, "where": _NULLABLE, "allowed": _NULLABLE, "fix": _STRING}),
+_TIMEOUT = {
+    "name": HEADER,
+    "in": "header",
+    "description": "milliseconds after which the answer is not wanted any more",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }

@@ -7,21 +7,29 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+# what a refusal is counted as, where it says nothing else
 REASONS = {
     400: "malformed",
+    401: "unauthenticated",
+    403: "forbidden",
     404: "unknown",
     405: "method",
+    408: "deadline",
+    409: "conflict",
     413: "too large",
     415: "media type",
     422: "invalid",
-    429: "queue full",
+    429: "too many",
+    500: "failed",
     503: "not ready",
+    504: "deadline",
 }
 
 
 class Problem(Exception):
     """A request that gets no answer. Nothing in it quotes the request's text.
 
+    It is counted in the metrics under `reason`, default that of its status.
     Body: `{"error": what, "where": field or path, "allowed": …, "fix": what to do}`.
     """
 
@@ -34,9 +42,11 @@ class Problem(Exception):
         allowed: str | None = None,
         fix: str,
         headers: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(what)
         self.status = status
+        self.reason = reason or REASONS[status]
         self.body = {"error": what, "where": where, "allowed": allowed, "fix": fix}
         self.headers = dict(headers or {})
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 
+from lnmt.serving.body import read_body
 from lnmt.serving.limits import Limits
 from lnmt.serving.problems import Problem
+
+# C0 and C1 but tab, line feed, carriage return and next line
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+
+MARKS = 30  # combining ones in a row
 
 
 @dataclass(frozen=True)
@@ -31,26 +39,25 @@ class FeedbackRequest:
     label: str
 
 
-async def read_object(request: Request, fields: Collection[str]) -> dict[str, Any]:
+async def read_object(request: Request, fields: Collection[str], limits: Limits) -> dict[str, Any]:
     """The JSON object of a request, holding no field but `fields`."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         fix = "send the header Content-Type: application/json"
         raise Problem(415, "the body must be JSON", where="Content-Type", allowed="application/json", fix=fix)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        fix = "send the body uncompressed"
-        raise Problem(415, "compressed bodies are not taken", where="Content-Encoding", allowed="identity", fix=fix)
+    body = await read_body(request.scope, request.receive, limits.body_bytes, limits.timeout_s)
     try:
-        value = json.loads(await request.body(), parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
         place = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "body"
         raise Problem(400, "the body is not JSON", where=place, allowed="UTF-8 JSON", fix="mend the JSON") from None
     if not isinstance(value, dict):
         raise Problem(422, "the body is not an object", where="body", allowed="a JSON object", fix=_form(fields))
-    for name in value.keys() - set(fields):
+    for unknown in value.keys() - set(fields):
+        name = unknown[:100]
         near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
         fix = f"did you mean {near[0]!r}?" if near else f"leave it out; {_form(fields)}"
-        raise Problem(422, "unknown field", where=name[:100], allowed=", ".join(fields), fix=fix)
+        raise Problem(422, "unknown field", where=name, allowed=", ".join(fields), fix=fix)
     return value
 
 
@@ -81,9 +88,7 @@ def parse_texts(given: list[Any], limits: Limits, where: str, *, listed: bool) -
         allowed = f"1 to {limits.rows} texts"
         fix = "send at least one, and long lists in parts"
         raise Problem(422, f"{len(given)} texts", where=where, allowed=allowed, fix=fix)
-    for index, text in enumerate(given):
-        _check_text(text, limits, f"{where}[{index}]" if listed else where)
-    return given
+    return [_text(text, limits, f"{where}[{index}]" if listed else where) for index, text in enumerate(given)]
 
 
 def parse_user(user: Any, limits: Limits, where: str) -> str | None:
@@ -96,7 +101,8 @@ def parse_user(user: Any, limits: Limits, where: str) -> str | None:
     return user
 
 
-def _check_text(text: Any, limits: Limits, where: str) -> None:
+def _text(text: Any, limits: Limits, where: str) -> str:
+    """The text in Unicode's form C: one string for what reads the same."""
     if not isinstance(text, str):
         raise Problem(422, "not a string", where=where, allowed="a string", fix="send the text as a JSON string")
     if len(text) > limits.characters:
@@ -104,12 +110,35 @@ def _check_text(text: Any, limits: Limits, where: str) -> None:
         raise Problem(422, f"{len(text)} characters", where=where, allowed=allowed, fix="cut it, or send it in parts")
     if not text.strip():
         raise Problem(422, "the text is empty", where=where, allowed="a visible character", fix="send a text")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            fix = "send whole Unicode characters: an escape \\ud800 to \\udfff stands only in pairs"
-            raise Problem(422, "half of a surrogate pair", where=where, allowed="Unicode text", fix=fix) from None
+    if control := _CONTROL.search(text):
+        what = f"control character U+{ord(control.group()):04X}"
+        allowed = "tabs and line breaks among the control characters"
+        fix = "leave it out; text from old Windows files is to be decoded as cp1252 first"
+        raise Problem(422, what, where=where, allowed=allowed, fix=fix)
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        fix = "send whole Unicode characters: an escape \\ud800 to \\udfff stands only in pairs"
+        raise Problem(422, "half of a surrogate pair", where=where, allowed="Unicode text", fix=fix) from None
+    if unicodedata.is_normalized("NFC", text):
+        return text
+    _check_marks(text, where)
+    return unicodedata.normalize("NFC", text)
+
+
+def _check_marks(text: str, where: str) -> None:
+    """Refuse what takes seconds to normalise: the order of marks is sorted one by one, in the square of their number.
+
+    No language needs more than 30 in a row (Unicode Standard Annex #15, UAX15-D4: Stream-Safe Text Format).
+    """
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > MARKS:
+            fix = "leave out marks that are put on one letter"
+            raise Problem(422, "too many combining marks", where=where, allowed=f"{MARKS} in a row", fix=fix)
 
 
 def _form(fields: Collection[str]) -> str:

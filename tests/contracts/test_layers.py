@@ -36,6 +36,9 @@ ALLOWED = {
     "starlette": ("lnmt.serving",),
     "transformers": ("lnmt.models",),
     "tokenizers": ("lnmt.text",),
+    "opentelemetry": ("lnmt.observability.opentelemetry",),
+    "structlog": ("lnmt.observability",),
+    "redis": ("lnmt.api", "lnmt.serving"),
     "vaderSentiment": ("lnmt.training",),
 }
 

@@ -21,10 +21,15 @@ from lnmt.observability.logging import configure
 from lnmt.observability.metrics import Metrics
 from lnmt.rollout.deployment import Deployment, Phase
 from lnmt.runtime.predictor import Predictor
-from lnmt.serving.app import create_app
+from lnmt.serving.admission import Admission
+from lnmt.serving.app import Handlers, create_app
+from lnmt.serving.cache import ResponseCache
+from lnmt.serving.catalogue import Catalogue
 from lnmt.serving.core import Core
+from lnmt.serving.lifecycle import Lifecycle
 from lnmt.serving.limits import Limits
-from lnmt.serving.live import Live, Watcher
+from lnmt.serving.live import Live
+from lnmt.serving.predictions import Predictions
 from tests.tiny_bundle import tiny_bundle
 
 NAME = "sentiment"
@@ -48,6 +53,8 @@ class FakeSource:
             raise LnmtError("no such bundle in the store", where="memory", fix="put it there")
         return Bundle.open(self.bundles[digest].path, expect=digest)
 
+    def close(self) -> None: ...
+
 
 @dataclass
 class Kit:
@@ -56,8 +63,10 @@ class Kit:
     source: FakeSource
     live: Live
     core: Core
+    predictions: Predictions
     metrics: Metrics
     events_dir: Path
+    handlers: Handlers
     app: ASGIApp
     client: TestClient
 
@@ -131,19 +140,24 @@ def make_kit(tmp_path: Path, predictors: Callable[[Bundle], Predictor]) -> Itera
         *,
         store_text: bool = False,
         open_predictor: Callable[[Bundle], Predictor] = predictors,
+        cache: ResponseCache | None = None,
     ) -> Kit:
         limits = limits or Limits()
         source, metrics, events = FakeSource(), Metrics(), tmp_path / "events"
         live = Live(source, open_predictor, limits, metrics, NAME)
-        core = Core(NAME, live, events, metrics, store_text=store_text, seed=7)
-        app = create_app(core, Watcher(live, interval_s=3600), limits)
-        kits.append(Kit(source, live, core, metrics, events, app, TestClient(app)))
+        predictions = Predictions(events, f"sqlite:///{tmp_path / 'lnmt.db'}", metrics, keep_text=store_text)
+        core = Core(NAME, live, predictions, metrics, cache=cache, seed=7)
+        catalogue = Catalogue(NAME, lambda name: core, list, interval_s=3600)
+        handlers = Handlers(catalogue, predictions, limits, Admission(), Lifecycle())
+        app = create_app(handlers)
+        kits.append(Kit(source, live, core, predictions, metrics, events, handlers, app, TestClient(app)))
         return kits[-1]
 
     yield make
     for kit in kits:
         kit.live.close(10)
-        kit.core.close()
+        kit.predictions.stop(10)
+        kit.metrics.close()
 
 
 @pytest.fixture
@@ -176,6 +190,12 @@ class Broken:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture
+def broken() -> Callable[[Bundle], Predictor]:
+    """Opens predictors that fail on the word "awful"."""
+    return lambda bundle: with_engine(bundle, lambda inner: Broken(inner, poison=inner.encode(["awful"])[0][1]))
 
 
 def with_engine(bundle: Bundle, engine: Callable[[Predictor], Broken]) -> Predictor:

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from lnmt.bundles import Bundle
-from lnmt.monitoring.events import find_event, new_id, read_feedback
-from lnmt.serving.app import Handlers
+from lnmt.monitoring.events import find_event, new_id
+from lnmt.monitoring.feedback import read_feedback
 from lnmt.serving.limits import Limits
 from lnmt.serving.openapi import document
 from tests.serving.conftest import Kit, Log, MakeKit
@@ -29,7 +29,9 @@ REFUSAL = {"error", "where", "allowed", "fix"}
         (b"[" * 50_000, JSON, 400, "body"),
         (b'["okay"]', JSON, 422, "body"),
         (b'{"text": "okay"}', {"Content-Type": "text/plain"}, 415, "Content-Type"),
-        (b'{"text": "okay"}', JSON | {"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
+        (b'{"text": "okay"}', JSON | {"Content-Encoding": "gzip"}, 400, "body"),
+        (b'{"text": "okay"}', JSON | {"Content-Encoding": "br"}, 415, "Content-Encoding"),
+        (b'{"text": "a bell \\u0007"}', JSON, 422, "text"),
         (b"{}", JSON, 422, "text"),
         (b'{"text": null}', JSON, 422, "text"),
         (b'{"text": ""}', JSON, 422, "text"),
@@ -38,6 +40,7 @@ REFUSAL = {"error", "where", "allowed", "fix"}
         (b'{"text": ["okay", 7]}', JSON, 422, "text[1]"),
         (b'{"text": ["okay", ""]}', JSON, 422, "text[1]"),
         (b'{"text": "half a pair: \\ud800"}', JSON, 422, "text"),
+        (json.dumps({"text": "a" + "\u0301\u0323" * 50_000}).encode(), JSON, 422, "text"),
         (b'{"text": "okay", "user": 7}', JSON, 422, "user"),
         (b'{"text": "okay", "user": ""}', JSON, 422, "user"),
         (b'{"text": "okay", "users": "anna"}', JSON, 422, "users"),
@@ -73,6 +76,18 @@ def test_limits_hold(make_kit: MakeKit, champion: Bundle) -> None:
     ):
         reply = kit.client.post("/predict", json=body)
         assert (reply.status_code, reply.json()["allowed"]) == (422, allowed)
+
+
+def test_combining_marks_are_taken_as_languages_have_them(kit: Kit) -> None:
+    marks = "\u0301\u0323"
+    assert kit.client.post("/predict", json={"text": ("a" + marks * 15) * 3}).status_code == 200
+    reply = kit.client.post("/predict", json={"text": ["okay", "a" + marks * 15 + "\u0301"]})
+    assert (reply.status_code, reply.json()["where"], reply.json()["allowed"]) == (422, "text[1]", "30 in a row")
+
+
+def test_a_long_unknown_field_is_told_in_short(kit: Kit) -> None:
+    reply = kit.client.post("/predict", json={"text" + "s" * 900_000: "okay"})
+    assert (reply.status_code, reply.json()["where"]) == (422, "text" + "s" * 96)
 
 
 def test_the_default_limits_are_the_documented_ones() -> None:
@@ -174,23 +189,26 @@ def test_the_document_has_every_route_and_no_other(kit: Kit) -> None:
     spec = kit.client.get("/openapi.json").json()
     assert spec == document("sentiment", Limits())
     described = {
-        (method.upper(), path)
+        (method.upper(), path, operation["x-lnmt-action"])
         for path, methods in spec["paths"].items()
-        for method in methods
+        for method, operation in methods.items()
         if method != "parameters"
     }
-    routes = {
-        (method, route.path)
-        for route in Handlers(kit.core, Limits()).routes()
-        for method in (route.methods or set()) - {"HEAD"}
-    }
-    assert described == routes
+    assert described == {(method, path, action) for method, path, action, _ in kit.handlers.table()}
 
 
 def test_every_reference_of_the_document_is_there() -> None:
     spec = document("sentiment", Limits())
     names = re.findall(r"#/components/schemas/(\w+)", json.dumps(spec))
     assert set(names) == set(spec["components"]["schemas"])
+
+
+def test_the_examples_of_the_document_are_answered(kit: Kit) -> None:
+    spec = kit.client.get("/openapi.json").json()
+    predict = spec["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["example"]
+    infer = spec["components"]["schemas"]["InferRequest"]["example"]
+    assert kit.client.post("/predict", json=predict).status_code == 200
+    assert kit.client.post("/v2/models/sentiment/infer", json=infer).status_code == 200
 
 
 def test_metrics_are_bounded(kit: Kit) -> None:

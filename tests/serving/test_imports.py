@@ -30,7 +30,12 @@ def test_the_service_carries_no_training_dependency(tmp_path: Path, repository: 
     assert {"lnmt.serving.app", "lnmt.rollout.table", "bentoml"} <= loaded
     assert {name for name in loaded if FOREIGN & {name, name.partition(".")[0], ".".join(name.split(".")[:2])}} == set()
     assert {name for name in loaded if name.startswith("lnmt.monitoring.")} == {
+        "lnmt.monitoring.compactor",
+        "lnmt.monitoring.event_files",
+        "lnmt.monitoring.event_index",
         "lnmt.monitoring.events",
+        "lnmt.monitoring.feedback",
+        "lnmt.monitoring.segments",
         "lnmt.monitoring.spool",
     }
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]  # making the app makes no directory

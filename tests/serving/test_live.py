@@ -42,6 +42,7 @@ def test_ready_says_what_is_live(kit: Kit, champion: Bundle) -> None:
         "champion": champion.digest,
         "challenger": None,
         "share": 0.0,
+        "workers": {"ready": 1, "wanted": 1},
     }
     assert kit.metric("lnmt_generation", model="sentiment") == 1
 

@@ -1,0 +1,94 @@
+"""The prediction store as the service uses it: events before replies, labels, and compaction beside both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lnmt.errors import LnmtError, Transient
+from lnmt.monitoring.compactor import Compactor
+from lnmt.monitoring.event_index import EventIndex
+from lnmt.monitoring.events import EventWriter, PredictionEvent, find_event
+from lnmt.monitoring.feedback import append_feedback
+from lnmt.monitoring.segments import SUFFIX as SEGMENT
+from lnmt.monitoring.spool import SUFFIX as SPOOL
+from lnmt.observability.logging import get_logger
+from lnmt.observability.metrics import Metrics
+from lnmt.serving.problems import Problem
+
+log = get_logger(__name__)
+
+
+class Predictions:
+    """Keeps events and labels below `directory`, indexed in the database of `url`.
+
+    `keep_text`: with the texts of requests; `keep_s`: for so long, None for ever.
+    """
+
+    def __init__(
+        self, directory: Path, url: str, metrics: Metrics, *, keep_text: bool = False, keep_s: float | None = None
+    ) -> None:
+        self.keep_text = keep_text
+        self._directory = directory
+        self._metrics = metrics
+        self._writer = EventWriter(directory)
+        self._url = url
+        self._index: EventIndex | None = None  # from the start on: opening one makes its directory
+        self._compactor = Compactor(directory, url, self._writer, keep_s=keep_s, observe=self._observe)
+
+    def start(self) -> None:
+        """Begin to compact."""
+        self._index = EventIndex(self._url)
+        self._compactor.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End that, and close the file of events."""
+        self._compactor.stop(timeout_s)
+        self._writer.close()
+        if self._index is not None:
+            self._index.close()
+
+    def keep(self, events: Sequence[PredictionEvent]) -> None:
+        """Keep the events of one reply. Raises Problem 503: an answer that could not be traced is not given."""
+        began = time.perf_counter()
+        try:
+            size = self._writer.append(*events)
+        except Transient as error:
+            raise self._unwritable(error) from error
+        self._metrics.observe_append(size, time.perf_counter() - began)
+
+    def feedback(self, prediction_id: str, label: str) -> bool:
+        """Keep a prediction's true label: blocking. False where no such prediction is known.
+
+        Raises Problem 422 for a label that the model does not have, 503 where the disk refuses.
+        """
+        try:
+            event = find_event(self._directory, prediction_id, index=self._index)
+        except LnmtError as error:  # a damaged segment
+            raise self._unwritable(error) from error
+        if event is None:
+            return False
+        if event.scores and label not in event.scores:
+            allowed = ", ".join(event.scores)
+            raise Problem(422, "no label of this model", where="label", allowed=allowed, fix="send an allowed label")
+        try:
+            append_feedback(self._directory, prediction_id, label)
+        except (OSError, Transient) as error:
+            raise self._unwritable(error) from error
+        self._metrics.feedback.labels(event.model).inc()
+        return True
+
+    def _observe(self, seconds: float) -> None:
+        """A pass of compaction, and what then lies on the disk."""
+        files = [path for path in self._directory.rglob("*") if path.is_file()]
+        segments = sum(path.stat().st_size for path in files if path.suffix == SEGMENT)
+        spool = sum(path.stat().st_size for path in files if path.suffix == SPOOL)
+        self._metrics.observe_compaction(seconds, {"spool": spool, "segments": segments})
+
+    def _unwritable(self, error: Exception) -> Problem:
+        log.error("the prediction store cannot be used", error=str(error))
+        fix = "send again later; the operator must free or mend the disk"
+        what = "the prediction store cannot be used"
+        headers = {"Retry-After": "5"}
+        return Problem(503, what, where="prediction store", fix=fix, headers=headers, reason="store")

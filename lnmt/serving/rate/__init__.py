@@ -1,0 +1,1 @@
+"""Rate limits: one token bucket a principal, in this process or shared by all."""
