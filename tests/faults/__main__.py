@@ -39,6 +39,20 @@ FAULTS = {
     "power-cuts": Fault("tests.faults.power_cut", 20, 2, in_memory=True),  # drawn images beside the worst one
     "killed-runs": Fault("tests.faults.killed_runs", 20, 2),
     "sigterm": Fault("tests.faults.sigterm", 5, 1),
+    "killed-events": Fault("tests.faults.killed_events", 200, 12),
+    "killed-searches": Fault("tests.faults.killed_search", 40, 3),
+    "full-searches": Fault("tests.faults.full_optimize", 20, 2),
+    "swaps": Fault("tests.faults.swaps", 200, 4),  # and a quarter as many spoilt candidates
+    "overload": Fault("tests.faults.overload", 60, 4),  # seconds
+    "poison": Fault("tests.faults.poison", 10_000, 300),
+    "deadlines": Fault("tests.faults.deadlines", 1000, 100),  # and half as many disconnects
+    "stores-away": Fault("tests.faults.stores_away", 5, 1),
+    "drain": Fault("tests.faults.drain", 20, 2),  # instances told to end
+    "killed-workers": Fault("tests.faults.killed_workers", 20, 2),
+    "hostile-bodies": Fault("tests.faults.hostile_bodies", 20, 1),
+    "random-paths": Fault("tests.faults.paths", 100_000, 2_000),
+    "spoofed-callers": Fault("tests.faults.rate_spoof", 20_000, 500),
+    "fuzz": Fault("tests.faults.fuzz", 10_000, 300),
 }
 
 

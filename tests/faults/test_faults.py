@@ -66,6 +66,90 @@ def test_sigterm_leaves_a_checkpoint_in_time(tmp_path: Path) -> None:
     assert report["figures"]["slowest, s"] < 15
 
 
+def test_killed_searches_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    report = soak("killed-searches", tmp_path)
+    figures = report["figures"]
+    assert (report["tried"], figures["measured again"]) == (3, 0)
+    assert sum(number for name, number in figures.items() if name.startswith("cut within ")) == 3
+    assert figures.get("cut within files", 0) + figures.get("cut within weights", 0) > 0
+
+
+def test_a_full_disk_costs_a_search_nothing(tmp_path: Path) -> None:
+    figures = soak("full-searches", tmp_path)["figures"]
+    for name in ("clear errors", "outputs untouched", "went on once there was room"):
+        assert figures[name] == 2
+    assert min(figures["bytes needed, work"], figures["bytes needed, output"]) > 100_000
+
+
+def test_switches_under_load_mix_nothing(tmp_path: Path) -> None:
+    report = soak("swaps", tmp_path)
+    figures = report["figures"]
+    assert (report["tried"], figures["candidates refused"], figures["failed"]) == (8, 4, 0)
+    assert (figures["of mixed versions"], figures["of another version than was live"]) == (0, 0)
+    assert figures["answers"] == figures["requests"] > 100
+
+
+def test_overload_is_refused_and_the_rest_answered(tmp_path: Path) -> None:
+    figures = soak("overload", tmp_path)["figures"]
+    assert figures["refused"] > 500
+    assert figures["goodput, share of the capacity"] > 0.5
+
+
+def test_poison_harms_nobody_beside_it(tmp_path: Path) -> None:
+    figures = soak("poison", tmp_path)["figures"]
+    assert [figures[f"poison, {kind}"] for kind in ("not finite", "raises", "wrong shape")] == [1, 1, 1]
+    assert figures["innocent failures"] == 0
+    assert figures["spoilt batches of several texts"] > 0, "poison that is always alone proves nothing"
+
+
+def test_deadlines_and_disconnects_lose_no_place(tmp_path: Path) -> None:
+    figures = soak("deadlines", tmp_path)["figures"]
+    assert figures["answered"] + figures["deadline passed"] == 100
+    assert figures["deadline passed"] > 0
+    assert (figures["disconnects"], figures["texts that wait afterwards"]) == (50, 0)
+
+
+def test_stores_that_go_away_stop_nothing(tmp_path: Path) -> None:
+    figures = soak("stores-away", tmp_path)["figures"]
+    if "Redis" not in figures:  # else it says why it was not tried
+        assert figures["Redis: answered"] == figures["Redis: requests"]
+    if "disk" not in figures:
+        assert figures["disk: refused"] > 0
+        assert figures["disk: answers without an event"] == 0
+
+
+def test_a_service_that_ends_drops_nothing(tmp_path: Path) -> None:
+    report = soak("drain", tmp_path)
+    assert report["tried"] == 2
+
+
+def test_a_killed_worker_costs_what_was_in_flight_on_it(tmp_path: Path) -> None:
+    report = soak("killed-workers", tmp_path)
+    assert (report["tried"], report["figures"]["failed, others"]) == (2, 0)
+
+
+def test_hostile_bodies_are_refused_and_take_no_memory(tmp_path: Path) -> None:
+    figures = soak("hostile-bodies", tmp_path)["figures"]
+    assert (figures["kinds"], figures["memory grown by, MB"] < 200) == (21, True)
+
+
+def test_random_paths_make_no_series(tmp_path: Path) -> None:
+    figures = soak("random-paths", tmp_path)["figures"]
+    assert figures["series before"] == figures["series after"] > 100
+
+
+def test_who_spoofs_gets_what_the_key_may_have(tmp_path: Path) -> None:
+    figures = soak("spoofed-callers", tmp_path)["figures"]
+    assert figures["allowed"] <= figures["limit"] * 1.01
+    assert figures["refused"] > 0
+
+
+def test_requests_drawn_from_the_document_get_what_it_says(tmp_path: Path) -> None:
+    report = soak("fuzz", tmp_path)
+    assert report["tried"] >= 300
+    assert (report["figures"]["operations"], report["figures"]["operations that answered 200"]) == (18, 17)
+
+
 CARELESS = """
 import shutil, sys
 from pathlib import Path
