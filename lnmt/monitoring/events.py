@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 import uuid
 import zlib
@@ -61,9 +62,31 @@ class PredictionEvent:
     text: str | None  # only under LNMT_STORE_TEXT
 
 
+class _Entropy:
+    """Random bytes of the kernel, asked for many at a time.
+
+    Each call of os.urandom lets go of the interpreter's lock, and under load waits to get it back. A forked child
+    asks anew: no two processes have the same bytes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes, self._at, self._process = b"", 0, 0
+
+    def take(self, count: int) -> bytes:
+        with self._lock:
+            if self._at + count > len(self._bytes) or self._process != os.getpid():
+                self._bytes, self._at, self._process = os.urandom(4096), 0, os.getpid()
+            self._at += count
+            return self._bytes[self._at - count : self._at]
+
+
+_entropy = _Entropy()
+
+
 def new_id() -> str:
     """A prediction id: a UUID of version 7 (RFC 9562), whose first 48 bits are its unix time in ms."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(_entropy.take(10), "big")
     text = f"{value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

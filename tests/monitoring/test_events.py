@@ -275,3 +275,16 @@ def test_no_events_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [b"", b"zzzzzzzz {}", b"00000000 {}", b"12", b"\xff" * 20])
 def test_garbage_is_no_record(line: bytes) -> None:
     assert unpack(line) is None
+
+
+def test_a_forked_child_makes_other_ids() -> None:
+    first = new_id()
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writer, new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs, ours = os.read(reader, 100).decode(), new_id()
+    os.close(reader)
+    os.close(writer)
+    assert len({first[14:], theirs[14:], ours[14:]}) == 3  # the random part
