@@ -30,8 +30,9 @@ class OpenVinoEngine:
 
     The precision is always said: left to itself OpenVINO takes bf16 wherever the CPU has it. With `group_rows` a
     batch runs group by group, with `streams` so many groups side by side on fewer threads each; a batch that is one
-    group has all threads still, for which the model is compiled twice. How the threads are pinned, and hyper-threads,
-    made no difference on the machines tried.
+    group has all threads still, for which the model is compiled twice. Pinned or not made no difference to a
+    process that has all cores; one that has a part of them is not pinned: OpenVINO would put the threads of
+    every such process on the same cores. Hyper-threads made no difference on the machines tried.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,8 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": PRECISIONS[bundle.manifest.precision],
             "INFERENCE_NUM_THREADS": str(threads),
         }
+        if threads < available_cores():
+            precision["ENABLE_CPU_PINNING"] = "NO"
         with kept_signal_stack():
             single = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
             compiled, self._blob = _compile(bundle, precision | single, cache)

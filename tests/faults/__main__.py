@@ -41,7 +41,7 @@ FAULTS = {
     "sigterm": Fault("tests.faults.sigterm", 5, 1),
     "killed-events": Fault("tests.faults.killed_events", 200, 12),
     "killed-searches": Fault("tests.faults.killed_search", 40, 3),
-    "full-searches": Fault("tests.faults.full_optimize", 20, 2),
+    "full-searches": Fault("tests.faults.full_optimize", 20, 1),
     "swaps": Fault("tests.faults.swaps", 200, 4),  # and a quarter as many spoilt candidates
     "overload": Fault("tests.faults.overload", 60, 4),  # seconds
     "poison": Fault("tests.faults.poison", 10_000, 300),

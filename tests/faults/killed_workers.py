@@ -52,8 +52,9 @@ async def _kill_again(
         nonlocal back
         for _ in range(count):
             await asyncio.sleep(draw.uniform(1.1, 1.6))  # longer than a worker is young
-            kills.append(await asyncio.to_thread(kill, draw.choice(service.workers()), service.port))
-            await asyncio.to_thread(service.await_ready, WORKERS)
+            victim = draw.choice(service.workers())
+            kills.append(await asyncio.to_thread(kill, victim, service.port))
+            await asyncio.to_thread(await_replaced, victim, service)
             back = max(back, time.monotonic() - kills[-1].at)
             tick()
 
@@ -81,6 +82,13 @@ def kill(worker: psutil.Process, port: int) -> Kill:
     ports = frozenset(one.raddr.port for one in connections if one.raddr and one.laddr.port == port)
     worker.kill()
     return Kill(time.monotonic(), ports)
+
+
+def await_replaced(victim: psutil.Process, service: Instance) -> None:
+    """Until another one is ready in its place: readiness may count the victim for an instant more."""
+    while victim in (workers := service.workers()) or len(workers) < WORKERS:
+        time.sleep(0.01)
+    service.await_ready(WORKERS)
 
 
 def hit(sent: Sent, kills: list[Kill]) -> bool:

@@ -77,7 +77,7 @@ def test_killed_searches_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
 def test_a_full_disk_costs_a_search_nothing(tmp_path: Path) -> None:
     figures = soak("full-searches", tmp_path)["figures"]
     for name in ("clear errors", "outputs untouched", "went on once there was room"):
-        assert figures[name] == 2
+        assert figures[name] == 1
     assert min(figures["bytes needed, work"], figures["bytes needed, output"]) > 100_000
 
 

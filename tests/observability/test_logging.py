@@ -38,14 +38,18 @@ class Unprintable:
 @contextmanager
 def captured() -> Iterator[io.StringIO]:
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    libraries = [logging.getLogger(name) for name in FOREIGN]
+    before = [(one, list(one.handlers), one.level, one.propagate) for one in (root, *libraries)]
     stream = io.StringIO()
     configure(stream=stream)
+    take_over(FOREIGN)  # as the service does; in the suite Prefect gave some of them handlers of its own
     try:
         yield stream
     finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 @pytest.fixture

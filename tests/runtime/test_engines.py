@@ -89,6 +89,19 @@ def test_threads_are_honoured(bundles: Bundles, monkeypatch: pytest.MonkeyPatch)
     assert str(model.get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'bfloat16'>"
 
 
+@pytest.mark.parametrize(("cores", "pinned"), [(2, False), (1, True)], ids=["a part of the cores", "all cores"])
+def test_a_process_that_has_a_part_of_the_cores_leaves_its_threads_free(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, cores: int, pinned: bool
+) -> None:
+    from lnmt.runtime.openvino import OpenVinoEngine
+
+    monkeypatch.setattr("lnmt.runtime.openvino.available_cores", lambda: cores)
+    engine = OpenVinoEngine()
+    engine.load(bundles["openvino", "bf16"], threads=1, cache=None)
+    assert engine._request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is pinned
+    engine.close()
+
+
 def without(bundle: Bundle, target: Path, name: str, **change: object) -> Bundle:
     """The bundle lacking one file."""
     draft = {field: getattr(bundle.manifest, field) for field in Draft.model_fields}

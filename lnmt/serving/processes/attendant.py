@@ -13,7 +13,7 @@ from lnmt.serving.processes.board import Board, Phase, State
 from lnmt.serving.processes.http import Server
 
 TICK_S = 0.05
-ALONE_S = 5.0  # a worker that still loads accepts after this where no other is ready: liveness must be answered
+ALONE_S = 10.0  # a worker that still loads accepts after this where no other is ready: liveness must be answered
 LINGER_S = 1.0  # at the end of the service: for requests on connections that were accepted last
 REPLACED_S = 10.0  # a worker that was told to leave accepts so long at most, until another one is ready
 SWEEP_TICKS = 20  # between two looks for stalled connections

@@ -153,10 +153,10 @@ class Supervisor:
 
     def _mourn(self, pid: int, worker: Worker, status: int) -> None:
         """Take a worker that ended out of the books."""
+        state, reason = self.board.state(worker.seat), self.board.reason(worker.seat)
+        self.board.clear(worker.seat)  # first: readiness counts it until then
         from prometheus_client.multiprocess import mark_process_dead
 
-        state, reason = self.board.state(worker.seat), self.board.reason(worker.seat)
-        self.board.clear(worker.seat)
         mark_process_dead(pid, str(self._metrics))  # type: ignore[no-untyped-call]
         answered = 0.0 if worker.up_at is None else time.monotonic() - worker.up_at
         if status == 0 and (state is State.LEAVING or self.board.phase is not Phase.SERVING):

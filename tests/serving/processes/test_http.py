@@ -293,7 +293,8 @@ NOTHING = Problem(503, "no model released yet", fix="lnmt release")
     [
         (None, State.READY, 0.1, True),
         (LOADING, State.EMPTY, 0.1, False),
-        (LOADING, State.EMPTY, 5.0, True),
+        (LOADING, State.EMPTY, 9.9, False),
+        (LOADING, State.EMPTY, 10.0, True),
         (LOADING, State.READY, 60.0, False),
         (LOADING, State.LEAVING, 60.0, False),
         (LOADING, State.UP, 60.0, False),
