@@ -38,11 +38,14 @@ class Unprintable:
 @contextmanager
 def captured() -> Iterator[io.StringIO]:
     root = logging.getLogger()
-    libraries = [logging.getLogger(name) for name in FOREIGN]
+    names = [*FOREIGN, "uvicorn"]  # in the suite Prefect gave some of them handlers of its own, and parents
+    libraries = [logging.getLogger(name) for name in names]
     before = [(one, list(one.handlers), one.level, one.propagate) for one in (root, *libraries)]
     stream = io.StringIO()
     configure(stream=stream)
-    take_over(FOREIGN)  # as the service does; in the suite Prefect gave some of them handlers of its own
+    take_over(names)
+    for library in libraries:
+        library.setLevel(logging.NOTSET)
     try:
         yield stream
     finally:
