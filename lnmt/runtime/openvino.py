@@ -30,9 +30,9 @@ class OpenVinoEngine:
 
     The precision is always said: left to itself OpenVINO takes bf16 wherever the CPU has it. With `group_rows` a
     batch runs group by group, with `streams` so many groups side by side on fewer threads each; a batch that is one
-    group has all threads still, for which the model is compiled twice. Pinned or not made no difference to a
-    process that has all cores; one that has a part of them is not pinned: OpenVINO would put the threads of
-    every such process on the same cores. Hyper-threads made no difference on the machines tried.
+    group has all threads still, for which the model is compiled twice. How the threads of a process that has all
+    cores are pinned made no difference on the machines tried, nor did hyper-threads. One that has a part of the cores
+    leaves its threads free: OpenVINO would pin those of every such process to the same cores.
     """
 
     def __init__(self) -> None:
