@@ -8,10 +8,12 @@ Tables are declared where they are used (typed SQLAlchemy Core), and are opened 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, exc, inspect, make_url, text
 
@@ -54,6 +56,44 @@ def open_engine(url: str) -> Engine:
                 "the PostgreSQL driver is not installed", value=shown, fix="pip install 'lnmt[postgres]'"
             ) from error
     raise LnmtError("no such kind of database", value=shown, allowed=allowed, fix=fix)
+
+
+class Tables:
+    """What keeps rows in tables of its own: the parent of such classes. Connects at first use.
+
+    Takes a database URL (LNMT_DATABASE), whose engine is closed with it, or an engine of `open_engine`. Safe with
+    any number of processes and threads.
+    """
+
+    metadata: ClassVar[MetaData]  # of the tables, which are made where they are missing
+
+    def __init__(self, database: str | Engine) -> None:
+        self._database = database
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._ready = False
+
+    def close(self) -> None:
+        """Close the connections of an engine that was opened here; the next use opens them again."""
+        if self._engine is not None and self._engine is not self._database:
+            self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Engine:
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_engine(self._database) if isinstance(self._database, str) else self._database
+        if not self._ready:
+            ensure_tables(self._engine, self.metadata)
+            self._ready = True
+        return self._engine
 
 
 @contextmanager

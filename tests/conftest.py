@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import MetaData
 
+from lnmt.store import open_engine, writing
 from lnmt.telemetry import quiet
+from tests.postgres import running_postgres
 
 quiet()
 
@@ -48,6 +51,29 @@ def quiet_names() -> set[str]:
     from lnmt.telemetry import quiet_environment
 
     return set(quiet_environment())
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL of the session's own: whoever makes tables there takes them away."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'lnmt.db'}"
+        return
+    address = str(request.getfixturevalue("postgres_url"))
+    yield address
+    engine = open_engine(address)
+    with writing(engine) as connection:
+        made = MetaData()
+        made.reflect(connection)
+        made.drop_all(connection)
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from lnmt.registry.version import Version
 from lnmt.rollout.deployment import Deployment
 from lnmt.rollout.table import DeploymentStore
 from lnmt.trace import Trace, render, rows, trace
+from tests.monitoring.event_kit import EVENT
 from tests.plain_bundle import LINEAGE, plain_bundle
 
 if TYPE_CHECKING:
@@ -78,27 +79,7 @@ def world(tmp_path: Path) -> World:
     deployments.swap(
         1, Deployment("sentiment", 2, "canary", reference.digest, optimized.digest, 0.3, 2.0, "try the fast one")
     )
-    event = PredictionEvent(
-        id=new_id(),
-        time=1_700_000_000.25,
-        model="sentiment",
-        generation=2,
-        arm="challenger",
-        bundle=optimized.digest,
-        unit=None,
-        cached=False,
-        batch_rows=1,
-        row=0,
-        tokens=5,
-        padded_tokens=8,
-        characters=20,
-        label="positive",
-        scores={"negative": 0.25, "positive": 0.75},
-        pooled=[0.1],
-        latency_ms=3.25,
-        error=None,
-        text="a secret",
-    )
+    event = replace(EVENT, id=new_id(), generation=2, bundle=optimized.digest, latency_ms=3.25, text="a secret")
     version = Version(
         "sentiment", 2, optimized.digest, trained.digest, "openvino", "fp32", LINEAGE, "run", 1.0, ("challenger",)
     )

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnmt.errors import LnmtError
 from lnmt.observability.logging import get_logger
 
 if TYPE_CHECKING:
@@ -65,12 +64,7 @@ class Compactor:
     def _run(self) -> None:
         from lnmt.monitoring.event_index import EventIndex
 
-        try:
-            index = EventIndex(self._database_url)
-        except LnmtError as error:
-            self._tell({str(error)})
-            return
-        with index:
+        with EventIndex(self._database_url) as index:
             while not self._stop.wait(self._interval_s):
                 self.run_pass(index)
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import Self
 
-from sqlalchemy import Column, Engine, Index, Integer, MetaData, Table, Text, TypedColumns, delete, insert, select
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, TypedColumns, delete, insert, select
 
 from lnmt.monitoring.segments import RowGroup
-from lnmt.store import ensure_tables, open_engine, reading, writing
+from lnmt.store import Tables, reading, writing
 
 METADATA = MetaData()
 # Ids are compared as bytes, as in the segments, whatever the database's language.
@@ -31,17 +29,13 @@ GROUPS = Table("event_row_groups", METADATA, _Groups)
 Index("event_row_groups_by_id", GROUPS.c.first_id, GROUPS.c.last_id)
 
 
-class EventIndex:
-    """Row groups of segments, by the ids they lie between. Connects at first use; safe with any number of processes.
+class EventIndex(Tables):
+    """Row groups of segments, by the ids they lie between.
 
-    Takes a database URL (LNMT_DATABASE) or an engine of `lnmt.store.open_engine`. Machines may share a database:
-    a segment's name is its own.
+    Machines may share a database: a segment's name is its own.
     """
 
-    def __init__(self, database: str | Engine) -> None:
-        self._owned = isinstance(database, str)
-        self._engine = open_engine(database) if isinstance(database, str) else database
-        self._ready = False
+    metadata = METADATA
 
     def replace(self, groups: Sequence[RowGroup], *, removed: Sequence[str] = ()) -> None:
         """Put the groups of a segment in, and take those of removed segments out, in one transaction; repeatable."""
@@ -69,22 +63,3 @@ class EventIndex:
         """The segments it knows."""
         with reading(self._open()) as connection:
             return set(connection.scalars(select(GROUPS.c.segment).distinct()))
-
-    def close(self) -> None:
-        """Close the connections of an engine that was opened here."""
-        if self._owned:
-            self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Engine:
-        if not self._ready:
-            ensure_tables(self._engine, METADATA)
-            self._ready = True
-        return self._engine

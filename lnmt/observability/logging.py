@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from lnmt.errors import LnmtError
 from lnmt.observability.plain import plain
 
 
@@ -63,6 +64,29 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     return logger
+
+
+class FailureLog:
+    """Logs a failure once for as long as it stays the same: for what is tried again and again."""
+
+    def __init__(self, log: structlog.stdlib.BoundLogger) -> None:
+        self._log = log
+        self._last: str | None = None
+
+    def failed(self, what: str, error: Exception) -> None:
+        """It failed at `what`; said unless it was said last."""
+        if self._last == (failure := f"{what}: {type(error).__name__}: {error}"):
+            return
+        self._last = failure
+        if isinstance(error, LnmtError):
+            self._log.error(what, error=error.what, where=str(error.where), fix=error.fix)
+        else:
+            self._log.error(what, exc_info=error)
+
+    def went_well(self) -> bool:
+        """It did not fail this time. True where it had before: the time to say so."""
+        had, self._last = self._last is not None, None
+        return had
 
 
 def frames(error: BaseException, last: int = 6) -> list[str]:

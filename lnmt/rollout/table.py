@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import (
     Column,
     Connection,
     Double,
-    Engine,
     Integer,
     MetaData,
     Table,
@@ -24,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lnmt.errors import LnmtError, Transient
 from lnmt.rollout.deployment import Deployment, objection
-from lnmt.store import ensure_tables, open_engine, reading, writing
+from lnmt.store import Tables, reading, writing
 
 METADATA = MetaData()
 
@@ -48,16 +46,10 @@ DEPLOYMENTS = Table("deployments", METADATA, _Now)
 HISTORY = Table("deployment_history", METADATA, _Then)
 
 
-class DeploymentStore:
-    """What is live, by model name. Connects at first use; safe with any number of processes and threads.
+class DeploymentStore(Tables):
+    """What is live, by model name."""
 
-    Takes a database URL (LNMT_DATABASE) or an engine of `lnmt.store.open_engine`.
-    """
-
-    def __init__(self, database: str | Engine) -> None:
-        self._owned = isinstance(database, str)
-        self._engine = open_engine(database) if isinstance(database, str) else database
-        self._ready = False
+    metadata = METADATA
 
     def read(self, name: str) -> Deployment | None:
         """The live row; None before the first release."""
@@ -107,25 +99,6 @@ class DeploymentStore:
         except IntegrityError as error:  # two first releases at once, where writers do not queue
             raise _conflict(expected_generation, new.name, self.read(new.name)) from error
         return new
-
-    def close(self) -> None:
-        """Close the connections of an engine that was opened here."""
-        if self._owned:
-            self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Engine:
-        if not self._ready:
-            ensure_tables(self._engine, METADATA)
-            self._ready = True
-        return self._engine
 
 
 def _replace(connection: Connection, expected_generation: int, new: Deployment) -> bool:

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lnmt.errors import LnmtError
-from lnmt.observability.logging import get_logger
+from lnmt.observability.logging import FailureLog, get_logger
 from lnmt.security.keys import digest, key_id
 from lnmt.security.peppers import Peppers
 from lnmt.security.principal import Principal
@@ -46,7 +45,7 @@ class Keyring:
         self._nobody = _Known(peppers.newest[1], b"", Principal("", "viewer"))
         self._stamp: Stamp | None = None
         self._seen_at: float | None = None
-        self._complaint: str | None = None
+        self._failures = FailureLog(log)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keyring", daemon=True)
 
@@ -77,12 +76,11 @@ class Keyring:
                 self._take(self._table.all())
                 self._stamp = stamp
         except Exception as error:  # a database may raise anything; serving goes on without it
-            self._complain(error)
+            self._failures.failed("the API keys cannot be read", error)
             return False
         self._seen_at = began
-        if self._complaint is not None:
+        if self._failures.went_well():
             log.info("the API keys can be read again")
-            self._complaint = None
         return changed
 
     def start(self) -> None:
@@ -116,13 +114,3 @@ class Keyring:
         if lost:
             fix = "give this process the pepper that they were made with (LNMT_PEPPER), or make new keys"
             log.warning("keys of a pepper that is not here do not work", keys=lost, fix=fix)
-
-    def _complain(self, error: Exception) -> None:
-        """Log a failure once for as long as it stays the same."""
-        if self._complaint == (complaint := f"{type(error).__name__}: {error}"):
-            return
-        self._complaint = complaint
-        if isinstance(error, LnmtError):
-            log.error("the API keys cannot be read", error=error.what, where=str(error.where), fix=error.fix)
-        else:
-            log.error("the API keys cannot be read", exc_info=error)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Self
 
-from sqlalchemy import Column, Double, Engine, MetaData, Table, Text, TypedColumns, func, insert, select, update
+from sqlalchemy import Column, Double, MetaData, Table, Text, TypedColumns, func, insert, select, update
 
 from lnmt.errors import LnmtError, UnknownName
 from lnmt.security.keys import digest, mint
 from lnmt.security.peppers import Peppers
 from lnmt.security.roles import Role
-from lnmt.store import ensure_tables, open_engine, reading, writing
+from lnmt.store import Tables, reading, writing
 
 METADATA = MetaData()
 NAME_CHARACTERS = 100
@@ -58,16 +56,10 @@ class Stamp:
     last_revoked: float | None
 
 
-class KeyTable:
-    """The API keys of a service. Connects at first use; safe with any number of processes and threads.
+class KeyTable(Tables):
+    """The API keys of a service."""
 
-    Takes a database URL (LNMT_DATABASE) or an engine of `lnmt.store.open_engine`.
-    """
-
-    def __init__(self, database: str | Engine) -> None:
-        self._database = database
-        self._engine: Engine | None = None
-        self._ready = False
+    metadata = METADATA
 
     def add(self, name: str, role: Role, peppers: Peppers, *, rate_per_s: float | None = None) -> tuple[Key, str]:
         """Make a key under the newest pepper; returns its row, on disk now, and the key itself, which is kept nowhere.
@@ -113,27 +105,6 @@ class KeyTable:
                 known = connection.scalars(select(KEYS.c.id).where(KEYS.c.revoked.is_(None)))
                 raise UnknownName("key", identity, known, where="lnmt keys list")
         return Key(**found)
-
-    def close(self) -> None:
-        """Close the connections of an engine that was opened here."""
-        if self._engine is not None and self._engine is not self._database:
-            self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Engine:
-        if self._engine is None:
-            self._engine = open_engine(self._database) if isinstance(self._database, str) else self._database
-        if not self._ready:
-            ensure_tables(self._engine, METADATA)
-            self._ready = True
-        return self._engine
 
 
 def _check(name: str, rate_per_s: float | None) -> None:

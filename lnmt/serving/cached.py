@@ -68,10 +68,6 @@ class CachedAnswers:
             first.discard(key)
         return answers
 
-    async def close(self) -> None:
-        """Let go of what the cache holds open."""
-        await self._cache.close()
-
     async def _alone(self, batcher: Batcher, key: bytes, text: str, call: Call) -> tuple[Row, bool]:
         async def work() -> Row:
             [row] = await batcher.answer([text], call.owner, call.deadline)

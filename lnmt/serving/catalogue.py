@@ -119,9 +119,7 @@ class Catalogue:
         slot = self._slots.get(name)
         if slot is None:
             await asyncio.to_thread(self._look)
-            slot = self._slots.get(name)
-            if slot is None:
-                raise self._unknown()
+            slot = self._slot(name)
         slot.used = time.monotonic()
         if name == self.default or (slot.core is not None and slot.core.live.snapshot is not None):
             assert slot.core is not None
@@ -152,9 +150,7 @@ class Catalogue:
 
         Raises Problem 404 for an unknown name, 503 where it is not loaded.
         """
-        slot = self._slots.get(name)
-        if slot is None:
-            raise self._unknown()
+        slot = self._slot(name)
         if slot.core is None:
             fix = "ask it something, or load it: POST /models/NAME/load"
             raise Problem(503, "the model is not loaded", where=f"model {name}", fix=fix)
@@ -163,9 +159,7 @@ class Catalogue:
     async def load(self, name: str) -> None:
         """Load it, for an operator. Raises Problem 404 for a name that the store does not have, 503 with why not."""
         await asyncio.to_thread(self._look)
-        slot = self._slots.get(name)
-        if slot is None:
-            raise self._unknown()
+        slot = self._slot(name)
         slot.unloaded, slot.failure = False, None
         if name != self.default:
             await asyncio.wrap_future(self._load(name, slot))
@@ -178,9 +172,7 @@ class Catalogue:
         if name == self.default:
             fix = "release another bundle instead: lnmt release"
             raise Problem(409, "the service's own model stays", where=f"model {name}", fix=fix)
-        slot = self._slots.get(name)
-        if slot is None:
-            raise self._unknown()
+        slot = self._slot(name)
         slot.unloaded = True
         self._drop(name, slot)
 
@@ -205,9 +197,14 @@ class Catalogue:
             for name in self._names():
                 self._slots.setdefault(name, _Slot())
 
-    def _unknown(self) -> Problem:
-        allowed = ", ".join(sorted(self._slots))
-        return Problem(404, "unknown model", where="name in the path", allowed=allowed, fix="GET /models lists them")
+    def _slot(self, name: str) -> _Slot:
+        """Its place. Raises Problem 404 for a name that the store did not have when it was last asked."""
+        slot = self._slots.get(name)
+        if slot is None:
+            allowed = ", ".join(sorted(self._slots))
+            fix = "GET /models lists them"
+            raise Problem(404, "unknown model", where="name in the path", allowed=allowed, fix=fix)
+        return slot
 
     def _load(self, name: str, slot: _Slot) -> Future[None]:
         """The loading that is under way, or a new one; one that failed is not tried again at once."""

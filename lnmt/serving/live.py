@@ -11,13 +11,14 @@ from typing import Protocol
 from lnmt.bundles import Bundle
 from lnmt.bundles.served import check_served
 from lnmt.errors import LnmtError
-from lnmt.observability.logging import get_logger
+from lnmt.observability.logging import FailureLog, get_logger
 from lnmt.observability.metrics import Metrics
 from lnmt.observability.tracing import process_tracing
 from lnmt.rollout.deployment import Deployment
 from lnmt.runtime.predictor import Predictor
 from lnmt.serving.batching.batcher import Batcher, Observer
 from lnmt.serving.batching.policy import Reason
+from lnmt.serving.lifecycle import STARTING
 from lnmt.serving.limits import Limits
 from lnmt.types import Arm
 
@@ -66,7 +67,7 @@ class Live:
         self, source: Source, open_predictor: Callable[[Bundle], Predictor], limits: Limits, metrics: Metrics, name: str
     ) -> None:
         self.snapshot: Snapshot | None = None
-        self.reason = "starting"  # why there is no snapshot
+        self.reason = STARTING  # why there is no snapshot
         self._source = source
         self._open_predictor = open_predictor
         self._limits = limits
@@ -75,7 +76,7 @@ class Live:
         self._failed: Deployment | None = None
         self._retry_at = 0.0
         self._seen_at = time.monotonic()
-        self._complaint: str | None = None
+        self._failures = FailureLog(log)
         self._retired: list[Batcher] = []
 
     @property
@@ -104,7 +105,7 @@ class Live:
             return False
         now = self.snapshot
         if now is not None and now.deployment == wanted:
-            self._complaint = None
+            self._failures.went_well()
             return False
         if wanted == self._failed and time.monotonic() < self._retry_at:
             return False
@@ -115,7 +116,8 @@ class Live:
             self._complain(f"generation {wanted.generation} cannot be loaded", error)
             return False
         self.snapshot = snapshot
-        self._failed = self._complaint = None
+        self._failed = None
+        self._failures.went_well()
         self._metrics.generation.labels(self._name).set(wanted.generation)
         self._metrics.bundle_bytes.labels(self._name).set(snapshot.bytes)
         log.info(
@@ -179,17 +181,11 @@ class Live:
         self._retired = [batcher for batcher in [*self._retired, *batchers] if not batcher.join(0)]
 
     def _complain(self, what: str, error: Exception) -> None:
-        """Log a failure once for as long as it stays the same."""
+        """Log a failure once, and give it as the reason where nothing is served."""
         cause = error.what if isinstance(error, LnmtError) else type(error).__name__
         if self.snapshot is None:
             self.reason = f"{what}: {cause}"
-        if self._complaint == (complaint := f"{what}: {error}"):
-            return
-        self._complaint = complaint
-        if isinstance(error, LnmtError):
-            log.error(what, error=error.what, where=str(error.where), fix=error.fix)
-        else:
-            log.error(what, exc_info=error)
+        self._failures.failed(what, error)
 
 
 class _Counted(Observer):

@@ -33,21 +33,18 @@ class Predictions:
         self._directory = directory
         self._metrics = metrics
         self._writer = EventWriter(directory)
-        self._url = url
-        self._index: EventIndex | None = None  # from the start on: opening one makes its directory
+        self._index = EventIndex(url)
         self._compactor = Compactor(directory, url, self._writer, keep_s=keep_s, observe=self._observe)
 
     def start(self) -> None:
         """Begin to compact."""
-        self._index = EventIndex(self._url)
         self._compactor.start()
 
     def stop(self, timeout_s: float) -> None:
         """End that, and close the file of events."""
         self._compactor.stop(timeout_s)
         self._writer.close()
-        if self._index is not None:
-            self._index.close()
+        self._index.close()
 
     def keep(self, events: Sequence[PredictionEvent]) -> None:
         """Keep the events of one reply. Raises Problem 503: an answer that could not be traced is not given."""

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lnmt.monitoring.feedback import append_feedback, read_feedback
 from lnmt.monitoring.segments import directory_of, segment_files, sources_of
 from lnmt.monitoring.spool import spool_files
 from tests.faults.kit import Child, Outcome, patched
+from tests.monitoring.event_kit import EVENT
 
 WRITERS = 2
 WINDOW_S = 0.2  # the kill comes within so long
@@ -190,24 +191,4 @@ def _where(directory: Path, index: EventIndex) -> str:
 
 
 def _event() -> PredictionEvent:
-    return PredictionEvent(
-        id=new_id(),
-        time=time.time(),
-        model="sentiment",
-        generation=1,
-        arm="champion",
-        bundle="sha256:" + "b" * 64,
-        unit=None,
-        cached=False,
-        batch_rows=1,
-        row=0,
-        tokens=12,
-        padded_tokens=16,
-        characters=60,
-        label="positive",
-        scores={"negative": 0.2, "neutral": 0.1, "positive": 0.7},
-        pooled=[0.125 * place for place in range(8)],
-        latency_ms=3.5,
-        error=None,
-        text="a text of sixty characters or so, as people write them to it",
-    )
+    return replace(EVENT, id=new_id(), time=time.time())

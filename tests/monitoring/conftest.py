@@ -5,15 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lnmt.monitoring.event_index import METADATA, EventIndex
-from lnmt.store import open_engine, writing
-from tests.postgres import running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
+from lnmt.monitoring.event_index import EventIndex
 
 
 @pytest.fixture
@@ -22,15 +14,8 @@ def index(tmp_path: Path) -> Iterator[EventIndex]:
         yield index
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventIndex]:
+@pytest.fixture
+def any_index(database_url: str) -> Iterator[EventIndex]:
     """An index in each kind of database."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'index' / 'lnmt.db'}"
-    else:
-        url = str(request.getfixturevalue("postgres_url"))
-    engine = open_engine(url)
-    yield EventIndex(engine)
-    with writing(engine) as connection:
-        METADATA.drop_all(connection)
-    engine.dispose()
+    with EventIndex(database_url) as index:
+        yield index

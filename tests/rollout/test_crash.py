@@ -19,8 +19,8 @@ ASKED_FOR = [
 ]
 
 
-def _swap_forever(url: str, acknowledged: Connection) -> None:
-    with DeploymentStore(url) as store:
+def _swap_forever(database_url: str, acknowledged: Connection) -> None:
+    with DeploymentStore(database_url) as store:
         live = store.read("sentiment")
         generation = 0 if live is None else live.generation
         while True:
@@ -28,22 +28,22 @@ def _swap_forever(url: str, acknowledged: Connection) -> None:
             acknowledged.send(generation)
 
 
-def _settled(url: str) -> tuple[Deployment | None, list[Deployment]]:
+def _settled(database_url: str) -> tuple[Deployment | None, list[Deployment]]:
     """Row and history of one moment: a server may still be committing for a client that is gone."""
-    with DeploymentStore(url) as store:
+    with DeploymentStore(database_url) as store:
         while True:
             live, history = store.read("sentiment"), store.history("sentiment")
             if store.read("sentiment") == live:
                 return live, history
 
 
-def test_a_killed_writer_leaves_one_of_the_states_that_were_asked_for(url: str) -> None:
+def test_a_killed_writer_leaves_one_of_the_states_that_were_asked_for(database_url: str) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "lnmt.rollout.table", "psycopg"])
     dice = random.Random(7)
     for _ in range(KILLS):
         ours, theirs = context.Pipe(duplex=False)
-        writer = context.Process(target=_swap_forever, args=(url, theirs))
+        writer = context.Process(target=_swap_forever, args=(database_url, theirs))
         writer.start()
         theirs.close()
         last = 0
@@ -58,7 +58,7 @@ def test_a_killed_writer_leaves_one_of_the_states_that_were_asked_for(url: str) 
             except EOFError:
                 break
         ours.close()
-        live, history = _settled(url)
+        live, history = _settled(database_url)
         assert live is not None
         assert last <= live.generation <= last + 1
         assert history[-1] == live

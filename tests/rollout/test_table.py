@@ -22,28 +22,28 @@ def test_the_keys_are_name_and_generation() -> None:
     assert [column.name for column in HISTORY.primary_key] == ["name", "generation"]
 
 
-def test_before_the_first_release_there_is_nothing(url: str) -> None:
-    with DeploymentStore(url) as store:
+def test_before_the_first_release_there_is_nothing(database_url: str) -> None:
+    with DeploymentStore(database_url) as store:
         assert store.read("sentiment") is None
         assert store.history("sentiment") == []
         assert store.at("sentiment", 1) is None
         assert store.names() == []
 
 
-def test_what_was_swapped_in_is_read_back_exactly_and_kept(url: str) -> None:
-    with DeploymentStore(url) as store:
+def test_what_was_swapped_in_is_read_back_exactly_and_kept(database_url: str) -> None:
+    with DeploymentStore(database_url) as store:
         assert store.swap(0, FIRST) == FIRST
         assert store.swap(1, CANARY) == CANARY
-    with DeploymentStore(url) as store:
+    with DeploymentStore(database_url) as store:
         assert store.read("sentiment") == CANARY
         assert store.history("sentiment") == [FIRST, CANARY]
         assert store.at("sentiment", 1) == FIRST
         assert store.names() == ["sentiment"]
 
 
-def test_models_do_not_touch_each_other(url: str) -> None:
+def test_models_do_not_touch_each_other(database_url: str) -> None:
     other = Deployment("topic", 1, "promoted", "sha256:z", None, 0.0, 1.0, "first")
-    with DeploymentStore(url) as store:
+    with DeploymentStore(database_url) as store:
         store.swap(0, FIRST)
         store.swap(0, other)
         assert store.names() == ["sentiment", "topic"]
@@ -51,8 +51,8 @@ def test_models_do_not_touch_each_other(url: str) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 2, 7])
-def test_a_swap_from_another_generation_changes_nothing_and_says_what_is_live(url: str, expected: int) -> None:
-    with DeploymentStore(url) as store:
+def test_a_swap_from_another_generation_changes_nothing_and_says_what_is_live(database_url: str, expected: int) -> None:
+    with DeploymentStore(database_url) as store:
         store.swap(0, FIRST)
         with pytest.raises(Transient, match="changed by another writer") as caught:
             store.swap(expected, CANARY)
@@ -68,8 +68,8 @@ def test_the_conflict_shows_a_running_canary(store: DeploymentStore) -> None:
         store.swap(1, FIRST)
 
 
-def test_a_swap_from_a_generation_of_nothing_is_a_conflict(url: str) -> None:
-    with DeploymentStore(url) as store, pytest.raises(Transient) as caught:
+def test_a_swap_from_a_generation_of_nothing_is_a_conflict(database_url: str) -> None:
+    with DeploymentStore(database_url) as store, pytest.raises(Transient) as caught:
         store.swap(1, CANARY)
     assert caught.value.value == "nothing"
 
@@ -107,10 +107,10 @@ def test_a_store_leaves_an_engine_that_it_was_given_open(tmp_path: Path) -> None
     engine.dispose()
 
 
-def _try(url: str, writer: str, turns: int) -> int:
+def _try(database_url: str, writer: str, turns: int) -> int:
     """One of several writers: `turns` swaps from whatever is live; returns how many went through."""
     done = 0
-    with DeploymentStore(url) as store:
+    with DeploymentStore(database_url) as store:
         for _ in range(turns):
             live = store.read("sentiment")
             generation = 0 if live is None else live.generation
@@ -120,12 +120,12 @@ def _try(url: str, writer: str, turns: int) -> int:
     return done
 
 
-def test_of_writers_at_once_each_generation_has_one(url: str) -> None:
+def test_of_writers_at_once_each_generation_has_one(database_url: str) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "tests.rollout.test_table", "lnmt.rollout.table", "psycopg"])
     with ProcessPoolExecutor(4, mp_context=context) as pool:
-        done = list(pool.map(_try, [url] * 4, "abcd", [12] * 4))
-    with DeploymentStore(url) as store:
+        done = list(pool.map(_try, [database_url] * 4, "abcd", [12] * 4))
+    with DeploymentStore(database_url) as store:
         history = store.history("sentiment")
         assert store.read("sentiment") == history[-1]
     assert [state.generation for state in history] == list(range(1, len(history) + 1))

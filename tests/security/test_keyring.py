@@ -86,9 +86,9 @@ def test_looks_are_near_enough_for_a_second() -> None:
     assert 2 * REFRESH_S <= 1.0
 
 
-def _hold(url: str, state: Path, plaintext: str, pipe: Connection) -> None:
+def _hold(database_url: str, state: Path, plaintext: str, pipe: Connection) -> None:
     """Another worker: says when its keyring takes the key, and when no longer."""
-    keyring = Keyring(KeyTable(url), open_peppers(None, state))
+    keyring = Keyring(KeyTable(database_url), open_peppers(None, state))
     keyring.start()
     pause = threading.Event()
     for wanted in (True, False):
@@ -99,15 +99,15 @@ def _hold(url: str, state: Path, plaintext: str, pipe: Connection) -> None:
     pipe.send(keyring.stale_s <= STALE_S)
 
 
-def test_other_processes_follow_a_revocation(url: str, tmp_path: Path) -> None:
-    with KeyTable(url) as keys:
+def test_other_processes_follow_a_revocation(database_url: str, tmp_path: Path) -> None:
+    with KeyTable(database_url) as keys:
         key, plaintext = keys.add("one", "viewer", open_peppers(None, tmp_path))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "tests.security.test_keyring", "psycopg"])
         workers, pipes = [], []
         for _ in range(2):
             ours, theirs = context.Pipe()
-            workers.append(context.Process(target=_hold, args=(url, tmp_path, plaintext, theirs), daemon=True))
+            workers.append(context.Process(target=_hold, args=(database_url, tmp_path, plaintext, theirs), daemon=True))
             workers[-1].start()
             theirs.close()
             pipes.append(ours)

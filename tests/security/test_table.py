@@ -13,11 +13,11 @@ from lnmt.security.table import KeyTable
 from lnmt.store import open_engine
 
 
-def test_what_is_added_is_there_for_others_and_the_key_is_not(url: str, peppers: Peppers) -> None:
-    with KeyTable(url) as keys:
+def test_what_is_added_is_there_for_others_and_the_key_is_not(database_url: str, peppers: Peppers) -> None:
+    with KeyTable(database_url) as keys:
         assert (keys.all(), keys.has_active()) == ([], False)
         key, plaintext = keys.add("über-shop", "predictor", peppers, rate_per_s=0.1 + 0.2)
-    with KeyTable(url) as keys:
+    with KeyTable(database_url) as keys:
         assert keys.all() == [key]
         assert keys.has_active()
     assert (key.name, key.role, key.rate_per_s, key.revoked) == ("über-shop", "predictor", 0.1 + 0.2, None)
@@ -26,8 +26,8 @@ def test_what_is_added_is_there_for_others_and_the_key_is_not(url: str, peppers:
     assert plaintext.split("_", 2)[2] not in repr(key)
 
 
-def test_a_revoked_key_stays_with_the_time_of_its_first_revocation(url: str, peppers: Peppers) -> None:
-    with KeyTable(url) as keys:
+def test_a_revoked_key_stays_with_the_time_of_its_first_revocation(database_url: str, peppers: Peppers) -> None:
+    with KeyTable(database_url) as keys:
         one, _ = keys.add("one", "viewer", peppers)
         two, _ = keys.add("two", "viewer", peppers)
         revoked = keys.revoke(one.id)
@@ -41,8 +41,8 @@ def test_a_revoked_key_stays_with_the_time_of_its_first_revocation(url: str, pep
         assert not keys.has_active()
 
 
-def test_every_change_is_seen_in_the_stamp(url: str, peppers: Peppers) -> None:
-    with KeyTable(url) as keys:
+def test_every_change_is_seen_in_the_stamp(database_url: str, peppers: Peppers) -> None:
+    with KeyTable(database_url) as keys:
         stamps = [keys.stamp()]
         one, _ = keys.add("one", "viewer", peppers)
         stamps.append(keys.stamp())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +167,12 @@ def kit(make_kit: MakeKit, champion: Bundle) -> Kit:
     kit = make_kit()
     assert kit.release(1, champion)
     return kit
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Until another thread got there; the suite's own timeout bounds it."""
+    while not true():
+        threading.Event().wait(0.001)
 
 
 class Broken:

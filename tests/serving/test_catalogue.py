@@ -21,7 +21,7 @@ from lnmt.serving.limits import Limits
 from lnmt.serving.live import Live
 from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem
-from tests.serving.conftest import FakeSource
+from tests.serving.conftest import FakeSource, wait_until
 
 Make = Callable[..., Catalogue]
 
@@ -198,9 +198,3 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_not_tried_at_once(
         core(catalogue, "first")
     monkeypatch.setattr("lnmt.serving.catalogue.RETRY_S", 0.0)
     assert core(catalogue, "first").name == "first"
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Until another thread got there; the suite's own timeout bounds it."""
-    while not true():
-        threading.Event().wait(0.002)

@@ -1,17 +1,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
-
-from tests.postgres import running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from lnmt.serving.batching.policy import Reason
 from lnmt.serving.batching.row import Expired, QueueFull, Retired, Row
 from lnmt.serving.limits import Limits
 from lnmt.types import Batch, Output
+from tests.serving.conftest import wait_until
 
 WORDS = ["good", "awful", "okay", "the", "film", "plot", "was", "a", "dull", "book", "great", "not", "very"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=40).map(" ".join)
@@ -276,9 +277,3 @@ def now() -> float:
     import time
 
     return time.monotonic()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Until another thread got there; the suite's own timeout bounds it."""
-    while not true():
-        threading.Event().wait(0.001)
