@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import MetaData
@@ -14,6 +18,8 @@ from lnmt.telemetry import quiet
 from tests.postgres import running_postgres
 
 quiet()
+
+Log = Callable[[], list[dict[str, Any]]]  # what the fixture `log` gives
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,6 +80,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         made.reflect(connection)
         made.drop_all(connection)
     engine.dispose()
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """The JSON lines logged so far in this test."""
+    from lnmt.observability.logging import configure
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    configure(stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

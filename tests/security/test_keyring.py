@@ -1,28 +1,20 @@
 from __future__ import annotations
 
-import io
-import json
-import logging
 import math
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-import pytest
 from sqlalchemy import event
 
-from lnmt.observability.logging import configure
 from lnmt.security.keyring import REFRESH_S, STALE_S, Keyring
 from lnmt.security.keys import mint
 from lnmt.security.peppers import Peppers, open_peppers
 from lnmt.security.principal import Principal
 from lnmt.security.table import KeyTable
 from lnmt.store import open_engine
-
-Log = Callable[[], list[dict[str, Any]]]
+from tests.conftest import Log
 
 
 class Clock:
@@ -30,18 +22,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """The JSON lines logged so far in this test."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    configure(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_a_key_tells_who_holds_it(keys: KeyTable, peppers: Peppers) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -18,7 +14,6 @@ from starlette.types import ASGIApp
 from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.monitoring.events import PredictionEvent, read_events
-from lnmt.observability.logging import configure
 from lnmt.observability.metrics import Metrics
 from lnmt.rollout.deployment import Deployment, Phase
 from lnmt.runtime.predictor import Predictor
@@ -88,19 +83,6 @@ class Kit:
 
 
 MakeKit = Callable[..., Kit]
-Log = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """The JSON lines logged so far in this test."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    configure(stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

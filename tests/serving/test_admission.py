@@ -19,7 +19,7 @@ from lnmt.serving.admission import Admission
 from lnmt.serving.problems import Problem
 from lnmt.serving.rate.bucket import Rate
 from lnmt.serving.rate.memory import MemoryLimiter
-from tests.serving.conftest import Log
+from tests.conftest import Log
 
 
 class Clock:

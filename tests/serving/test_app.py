@@ -13,7 +13,8 @@ from lnmt.monitoring.events import find_event, new_id
 from lnmt.monitoring.feedback import read_feedback
 from lnmt.serving.limits import Limits
 from lnmt.serving.openapi import document
-from tests.serving.conftest import Kit, Log, MakeKit
+from tests.conftest import Log
+from tests.serving.conftest import Kit, MakeKit
 
 JSON = {"Content-Type": "application/json"}
 REFUSAL = {"error", "where", "allowed", "fix"}

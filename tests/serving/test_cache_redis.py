@@ -14,8 +14,8 @@ from lnmt.serving.breaker import Breaker
 from lnmt.serving.cache import cache_key
 from lnmt.serving.cache.codec import seal
 from lnmt.serving.cache.redis import PREFIX, RedisCache
+from tests.conftest import Log
 from tests.redis_server import RedisServer, running_redis
-from tests.serving.conftest import Log
 from tests.serving.test_cache import KEY, Counts, prediction, same
 
 

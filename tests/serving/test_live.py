@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from lnmt.bundles import Bundle
 from lnmt.errors import Transient
 from lnmt.runtime.predictor import Predictor
-from tests.serving.conftest import Kit, Log, MakeKit
+from tests.conftest import Log
+from tests.serving.conftest import Kit, MakeKit
 from tests.serving.test_predict import Held
 from tests.task_bundle import task_bundle
 

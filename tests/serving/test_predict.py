@@ -16,7 +16,8 @@ from lnmt.runtime.predictor import Predictor
 from lnmt.serving.limits import Limits
 from lnmt.stats.projection import project
 from lnmt.types import Batch, Output
-from tests.serving.conftest import Broken, Kit, Log, MakeKit, with_engine
+from tests.conftest import Log
+from tests.serving.conftest import Broken, Kit, MakeKit, with_engine
 
 TEXTS = ["a good film", "the plot is dull and the book was awful", "okay", "not very great"]
 

@@ -20,8 +20,8 @@ from lnmt.serving.rate.memory import MemoryLimiter
 from lnmt.serving.rate.redis import RedisLimiter
 from lnmt.serving.rate.shared import SharedLimiter, open_limiter
 from lnmt.serving.rate.sqlite import SqliteLimiter
+from tests.conftest import Log
 from tests.redis_server import RedisServer, running_redis
-from tests.serving.conftest import Log
 
 SLOW = Rate(1e-3, 3)  # no token comes back while a test runs
 

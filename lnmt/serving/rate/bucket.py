@@ -7,6 +7,7 @@ burst allows. That equals a bucket of `burst` tokens refilled by `per_s` tokens 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,15 @@ class RateLimiter(Protocol):
 
     async def close(self) -> None:
         """Let go of threads, files and connections."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request that waits for a shared store, which decides on all that wait together."""
+
+    principal: str
+    rate: Rate
+    future: asyncio.Future[float]
 
 
 class StoreLost(Exception):

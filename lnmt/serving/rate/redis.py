@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from lnmt.errors import LnmtError
-from lnmt.serving.rate.bucket import Rate, StoreLost
+from lnmt.serving.rate.bucket import Ask, Rate, StoreLost
 
 TOGETHER = 256  # requests of one script at most
 
@@ -39,13 +38,6 @@ return waits
 """
 
 
-@dataclass(frozen=True)
-class _Ask:
-    principal: str
-    rate: Rate
-    future: asyncio.Future[float]
-
-
 class RedisLimiter:
     """One key a principal, gone when its bucket is full. One connection, over which requests go in their order.
 
@@ -72,13 +64,13 @@ class RedisLimiter:
             ) from error
         self._errors = (RedisError, OSError)
         self._script = self._client.register_script(_TAKE)
-        self._asked: list[_Ask] = []
+        self._asked: list[Ask] = []
         self._asking: asyncio.Task[None] | None = None
 
     async def take(self, principal: str, rate: Rate) -> float:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[float] = loop.create_future()
-        self._asked.append(_Ask(principal, rate, future))
+        self._asked.append(Ask(principal, rate, future))
         if self._asking is None:
             self._asking = loop.create_task(self._ask())
         return await future
@@ -107,7 +99,7 @@ class RedisLimiter:
             self._asking = None
 
 
-def _fail(asks: list[_Ask], error: StoreLost) -> None:
+def _fail(asks: list[Ask], error: StoreLost) -> None:
     for ask in asks:
         if not ask.future.done():
             ask.future.set_exception(error)

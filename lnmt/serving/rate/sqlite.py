@@ -13,12 +13,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lnmt.serving.rate.bucket import Rate, StoreLost, take
+from lnmt.serving.rate.bucket import Ask, Rate, StoreLost, take
 
 BUSY_S = 0.2  # for the turns of other processes
 OPEN_S = 5.0  # for other processes that open the file too
@@ -26,13 +25,6 @@ TOGETHER = 256  # requests of one transaction at most
 _MAKE = "CREATE TABLE IF NOT EXISTS buckets (principal TEXT PRIMARY KEY, arrival_s REAL NOT NULL) WITHOUT ROWID"
 _FIND = "SELECT arrival_s FROM buckets WHERE principal = ?"
 _KEEP = "INSERT OR REPLACE INTO buckets VALUES (?, ?)"
-
-
-@dataclass(frozen=True)
-class _Ask:
-    principal: str
-    rate: Rate
-    future: asyncio.Future[float]
 
 
 class SqliteLimiter:
@@ -45,7 +37,7 @@ class SqliteLimiter:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._asked: queue.SimpleQueue[_Ask | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def take(self, principal: str, rate: Rate) -> float:
@@ -53,7 +45,7 @@ class SqliteLimiter:
             self._thread = threading.Thread(target=self._run, name="rate-limit", daemon=True)
             self._thread.start()
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._asked.put(_Ask(principal, rate, future))
+        self._asked.put(Ask(principal, rate, future))
         return await future
 
     async def close(self) -> None:
@@ -81,9 +73,9 @@ class SqliteLimiter:
         if connection is not None:
             connection.close()
 
-    def _next(self) -> list[_Ask]:
+    def _next(self) -> list[Ask]:
         """What waits, at least one; nothing at the end."""
-        asks: list[_Ask] = []
+        asks: list[Ask] = []
         ask = self._asked.get()
         while ask is not None:
             asks.append(ask)
@@ -98,7 +90,7 @@ class SqliteLimiter:
                 self._asked.put(None)  # the end, once these are answered
         return asks
 
-    def _transact(self, connection: sqlite3.Connection, asks: Sequence[_Ask]) -> list[float]:
+    def _transact(self, connection: sqlite3.Connection, asks: Sequence[Ask]) -> list[float]:
         waits: list[float] = []
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -146,7 +138,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _deliver(asks: Sequence[_Ask], answers: list[float] | StoreLost) -> None:
+def _deliver(asks: Sequence[Ask], answers: list[float] | StoreLost) -> None:
     for index, ask in enumerate(asks):
         if ask.future.done():  # nobody waits any longer
             continue
