@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -67,16 +68,15 @@ def hosted_peer(peer: Peer, python: Path, bundle: Bundle, threads: int, work: Pa
         "BENCH_OTHER_PORTS": ",".join(map(str, others)),
         "PYTHONPATH": str(ROOT),
         "PATH": f"{python.parent}:{os.environ.get('PATH', '')}",
-        "TMPDIR": str(work),
-        **peer.variables,
     }
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BENTOML_")}
     server = Hosted(f"http://127.0.0.1:{port}{peer.face.path}", peer.face)
-    with (work / "server.log").open("wb") as log:
+    # Ray's sockets lie below it, and a socket's path has 107 characters.
+    with TemporaryDirectory(prefix="lnmt-") as scratch, (work / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [str(python), "-m", f"benchmarks.serving_bench.servers.{peer.module}"],
             cwd=work,
-            env=inherited | variables,
+            env={**inherited, **variables, "TMPDIR": scratch, **peer.variables},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

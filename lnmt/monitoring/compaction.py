@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,8 +211,9 @@ def _sweep(directory: Path) -> None:
     for path in segments.directory_of(directory).glob(f".*{segments.SUFFIX}.*"):
         path.unlink()
     for path in directory.glob(f".*{spool.SUFFIX}"):
-        if path.stat().st_mtime < time.time() - LEFTOVER_S:
-            path.unlink()
+        with suppress(FileNotFoundError):  # it has just got its name
+            if path.stat().st_mtime < time.time() - LEFTOVER_S:
+                path.unlink()
 
 
 @contextmanager

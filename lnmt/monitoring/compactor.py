@@ -1,51 +1,55 @@
-"""Compaction beside a service: a thread that does a pass now and then, and never disturbs who started it."""
+"""Compaction beside a service: a thread that now and then asks a process of its own for a pass."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lnmt.monitoring.compaction_process import Order, Pass
 from lnmt.observability.logging import get_logger
 
 if TYPE_CHECKING:
-    from lnmt.monitoring.event_index import EventIndex
+    from filelock import FileLock
+
     from lnmt.monitoring.events import EventWriter
 
 log = get_logger(__name__)
 
 INTERVAL_S = 20.0
+COMMAND = (sys.executable, "-m", "lnmt.monitoring.compaction_process")
 
 
 class Compactor:
-    """Compacts `directory` every `interval_s` seconds; of several on one machine one works at a time.
+    """Has what `order` names compacted every `interval_s` seconds; of several on one machine one does it.
 
-    `writer`: the service's own, whose file is closed when it is old, also where nothing more is asked.
-    `keep_s`: seconds for which segments are kept; None: for ever. `observe`: gets a pass's seconds. What
-    fails is logged once, and tried again at the next pass; until then events stay where they are and are read
-    from there.
+    `writer`: the service's own, whose file is closed when it is old, also where nothing more is asked. `observe`:
+    gets each pass. What fails is logged once, and tried again at the next pass; until then events stay where they
+    are and are read from there.
     """
 
     def __init__(
         self,
-        directory: Path,
-        database_url: str,
+        order: Order,
         writer: EventWriter | None = None,
         *,
         interval_s: float = INTERVAL_S,
-        keep_s: float | None = None,
-        observe: Callable[[float], None] = lambda seconds: None,
+        observe: Callable[[Pass], None] = lambda done: None,
     ) -> None:
-        self._directory = directory
-        self._database_url = database_url
+        self._order = order
         self._writer = writer
         self._interval_s = interval_s
-        self._keep_s = keep_s
         self._observe = observe
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lock: FileLock | None = None  # held by the one that compacts, as long as it lives
+        self._process: subprocess.Popen[str] | None = None
         self._failing: set[str] = set()
 
     def start(self) -> None:
@@ -55,37 +59,87 @@ class Compactor:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End after the step it is at; one that takes longer goes on alone, and may be cut off with the process."""
+        """End after the pass it is at; one that takes longer goes on alone, and ends by itself."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            self._thread = None
+        if self._thread is None:  # passes were run by hand
+            self._end()
+            return
+        self._thread.join(timeout_s)
+        self._thread = None
 
     def _run(self) -> None:
-        from lnmt.monitoring.event_index import EventIndex
-
-        with EventIndex(self._database_url) as index:
-            while not self._stop.wait(self._interval_s):
-                self.run_pass(index)
-
-    def run_pass(self, index: EventIndex) -> None:
-        """One pass, now; raises nothing."""
-        from lnmt.monitoring.compaction import compact
-
-        began = time.perf_counter()
         try:
-            if self._writer is not None:
-                self._writer.rotate()
-            done = compact(self._directory, index, keep_s=self._keep_s)
-        except Exception as error:  # whatever it is: answers do not depend on it
-            self._tell({str(error)})
+            while not self._stop.wait(self._interval_s):
+                self.run_pass()
+        finally:
+            self._end()
+
+    def run_pass(self) -> None:
+        """Ask for one pass and wait for it; raises nothing."""
+        if self._writer is not None:
+            self._writer.rotate()
+        if not Path(self._order.directory).exists() or not self._elected():
             return
-        if done is None:  # another process is at it, and tells
+        try:
+            done = self._ask()
+        except (OSError, ValueError) as error:  # no process, or it died
+            self._end_process()
+            self._tell({f"the process that compacts ended: {error}"})
             return
-        self._observe(time.perf_counter() - began)
-        self._tell({str(failure) for failure in done.failures})
+        self._observe(done)
+        self._tell(set(done.failures))
         if done.damaged_lines:
             log.error("damaged lines in the spool; their files are kept", lines=done.damaged_lines)
+
+    def _elected(self) -> bool:
+        """Whether this one compacts: who was first does until it ends, however that comes."""
+        from filelock import FileLock, Timeout
+
+        if self._lock is None:
+            self._lock = FileLock(Path(self._order.directory) / ".compactor.lock", timeout=0)
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire()
+            except Timeout:
+                return False
+            except OSError as error:  # a disk that refuses
+                self._tell({str(error)})
+                return False
+        return True
+
+    def _ask(self) -> Pass:
+        process = self._process or self._start_process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return Pass(**json.loads(process.stdout.readline()))
+
+    def _start_process(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # a Ctrl-C reaches the service alone, which ends this in order
+        )
+        assert self._process.stdin is not None
+        # By its input: an address of a database may hold a password, and anyone can read a command line.
+        self._process.stdin.write(json.dumps(asdict(self._order)) + "\n")
+        return self._process
+
+    def _end(self) -> None:
+        self._end_process()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _end_process(self) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        with suppress(BrokenPipeError), process:  # closes its input, which ends it, and waits; the dead read no line
+            pass
 
     def _tell(self, failing: set[str]) -> None:
         """Log what is new among the failures, and that all are over."""

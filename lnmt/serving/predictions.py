@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lnmt.errors import LnmtError, Transient
+from lnmt.monitoring.compaction_process import Order, Pass
 from lnmt.monitoring.compactor import Compactor
 from lnmt.monitoring.event_index import EventIndex
 from lnmt.monitoring.events import EventWriter, PredictionEvent, find_event
 from lnmt.monitoring.feedback import append_feedback
-from lnmt.monitoring.segments import SUFFIX as SEGMENT
-from lnmt.monitoring.spool import SUFFIX as SPOOL
 from lnmt.observability.logging import get_logger
 from lnmt.observability.metrics import Metrics
 from lnmt.serving.problems import Problem
@@ -34,7 +33,8 @@ class Predictions:
         self._metrics = metrics
         self._writer = EventWriter(directory)
         self._index = EventIndex(url)
-        self._compactor = Compactor(directory, url, self._writer, keep_s=keep_s, observe=self._observe)
+        order = Order(str(directory.absolute()), url, keep_s)
+        self._compactor = Compactor(order, self._writer, observe=self._observe)
 
     def start(self) -> None:
         """Begin to compact."""
@@ -76,12 +76,8 @@ class Predictions:
         self._metrics.feedback.labels(event.model).inc()
         return True
 
-    def _observe(self, seconds: float) -> None:
-        """A pass of compaction, and what then lies on the disk."""
-        files = [path for path in self._directory.rglob("*") if path.is_file()]
-        segments = sum(path.stat().st_size for path in files if path.suffix == SEGMENT)
-        spool = sum(path.stat().st_size for path in files if path.suffix == SPOOL)
-        self._metrics.observe_compaction(seconds, {"spool": spool, "segments": segments})
+    def _observe(self, done: Pass) -> None:
+        self._metrics.observe_compaction(done.seconds, {"spool": done.spool_bytes, "segments": done.segment_bytes})
 
     def _unwritable(self, error: Exception) -> Problem:
         log.error("the prediction store cannot be used", error=str(error))

@@ -1,16 +1,18 @@
-"""kill -9 of a worker under requests: only those in flight on it may fail."""
+"""kill -9 of a worker under requests: only those in flight on it may fail, and no answer is without its event."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from lnmt.monitoring.events import read_events
 from tests.faults.kit import Outcome
 from tests.faults.load import Load, Sent, predict_once
 from tests.service_kit import Instance, make_service_project
@@ -32,18 +34,29 @@ class Kill:
 def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Outcome:
     """`count` kills of a drawn worker of two, each when both are ready."""
     outcome = Outcome("kill -9 of a worker", 0)
-    service = Instance(make_service_project(directory / "project", tiny_bundle(directory / "bundle")), workers=WORKERS)
+    project = make_service_project(directory / "project", tiny_bundle(directory / "bundle"))
+    service = Instance(project, workers=WORKERS)
     try:
         service.await_ready(WORKERS)
-        asyncio.run(_kill_again(count, service, random.Random(seed), outcome, tick))
+        load = asyncio.run(_kill_again(count, service, random.Random(seed), outcome, tick))
     finally:
         service.kill()
+    _judge_events(load, project / ".lnmt" / "events", outcome)
     return outcome
+
+
+def _judge_events(load: Load, directory: Path, outcome: Outcome) -> None:
+    """Every answer's event is there, once, wherever compaction had got to when all was killed."""
+    found = Counter(event.id for event in read_events(directory))
+    answered = {sent.prediction_id for sent in load.sent if sent.prediction_id is not None}
+    wrong = {"answers without an event": len(answered - found.keys()), "events read twice": found.total() - len(found)}
+    outcome.figures |= {"answers with an event": len(answered & found.keys()), **wrong}
+    outcome.failures += [f"{number} {what}" for what, number in wrong.items() if number]
 
 
 async def _kill_again(
     count: int, service: Instance, draw: random.Random, outcome: Outcome, tick: Callable[[], None]
-) -> None:
+) -> Load:
     load = Load(RATE, lambda sent: predict_once(service.port, sent))
     kills: list[Kill] = []
     back = 0.0
@@ -73,6 +86,7 @@ async def _kill_again(
         "slowest answer after a kill, s": round(max((sent.ended - sent.started for sent in after), default=0.0), 3),
         "longest until all workers were ready again, s": round(back, 2),
     }
+    return load
 
 
 def kill(worker: psutil.Process, port: int) -> Kill:

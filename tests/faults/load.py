@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 TIMEOUT_S = 10.0
+PREDICTION_ID = re.compile(rb"\r\nx-lnmt-prediction-id: *([^\r]+)", re.IGNORECASE)
 BODY = json.dumps({"text": "a good film"}).encode()
 
 
@@ -21,6 +23,7 @@ class Sent:
     client_port: int = 0  # of its connection, where it has one of its own
     ended: float = 0.0
     failure: str | None = None
+    prediction_id: str | None = None  # of the answer
 
 
 Send = Callable[[Sent], Awaitable[None]]
@@ -68,10 +71,13 @@ async def predict_once(port: int, sent: Sent) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         sent.client_port = writer.get_extra_info("sockname")[1]
-        head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\nconnection: close\r\n"
-        writer.write(f"{head}content-type: application/json\r\n\r\n".encode() + BODY)
+        request = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\nconnection: close\r\n"
+        writer.write(f"{request}content-type: application/json\r\n\r\n".encode() + BODY)
         reply = await reader.read()
     finally:
         writer.close()
-    if not reply.startswith(b"HTTP/1.1 200 "):
+    head, _, _ = reply.partition(b"\r\n\r\n")
+    if found := PREDICTION_ID.search(head):
+        sent.prediction_id = found[1].decode()
+    if not reply.startswith(b"HTTP/1.1 200 ") or found is None:
         sent.failure = repr(reply[:60])

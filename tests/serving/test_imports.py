@@ -30,6 +30,7 @@ def test_the_service_carries_no_training_dependency(tmp_path: Path, repository: 
     assert {"lnmt.serving.app", "lnmt.rollout.table", "bentoml"} <= loaded
     assert {name for name in loaded if FOREIGN & {name, name.partition(".")[0], ".".join(name.split(".")[:2])}} == set()
     assert {name for name in loaded if name.startswith("lnmt.monitoring.")} == {
+        "lnmt.monitoring.compaction_process",
         "lnmt.monitoring.compactor",
         "lnmt.monitoring.event_files",
         "lnmt.monitoring.event_index",
