@@ -38,7 +38,7 @@ help:
 	@echo "make serve   serve what is released"
 	@echo "make ui      Prefect, MLflow, validation and Evidently pages"
 	@echo "make bench   every benchmark       make bench-NAME   benchmarks/NAME.py"
-	@echo "make soak    real faults, counted: killed saves and runs, full disks, power cuts"
+	@echo "make soak    real faults, counted: kills, full disks, power cuts, overload, hostile requests"
 	@echo "make lock    resolve constraints.txt again"
 
 setup: $(STAMP)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from lnmt.params import Plugin
 from lnmt.progress import Progress
 from lnmt.runtime import ENGINES
 from lnmt.runtime.capabilities import Capabilities
+from lnmt.runtime.options import Options
 from lnmt.types import Batch, Precision
 
 Arithmetic = Literal["fp32", "bf16", "int8"]
@@ -102,12 +104,14 @@ def list_candidates(machine: Capabilities, settings: Sequence[dict[str, Any]]) -
         Candidate("torch_compile", low),
         Candidate("torchscript", "fp32"),
         Candidate("onnxruntime", "fp32", (DYNAMIC,)),
+        Candidate("onnxruntime", "fp32", (STATIC,)),
         Candidate("openvino", "fp32"),
         Candidate("openvino", "bf16"),
         Candidate("openvino", "fp32", (STATIC,)),
         Candidate("openvino", "bf16", (STATIC,)),
     ]
     likely = [one for one in found if one.engine == "openvino" and one.precision == low]
+    likely += [one for one in found if one.engine == "onnxruntime" and STATIC in one.compressions]
     return found + [one.with_settings(setting) for one in likely for setting in settings]
 
 
@@ -124,6 +128,12 @@ def arithmetic(candidate: Candidate) -> Arithmetic:
     return "bf16" if candidate.precision == "bf16" else "fp32"
 
 
+def least_rows(candidate: Candidate) -> int:
+    """Of a batch that its settings make a difference to."""
+    options = Options(**candidate.settings)
+    return 1 if options.group_rows is None else next(rows for rows in count(2) if options.group_size(rows) < rows)
+
+
 @contextmanager
 def open_contenders(bench: Workbench, candidates: Sequence[Candidate]) -> Iterator[dict[str, Contender]]:
     """By name, the reference first; those that cannot run are told in `bench.absent`. All are closed at the end."""
@@ -135,7 +145,7 @@ def open_contenders(bench: Workbench, candidates: Sequence[Candidate]) -> Iterat
             try:
                 if reason is None:
                     infer = _open(bench, candidate, stack)
-                    least = int(candidate.settings.get("group_rows", 0)) + 1
+                    least = least_rows(candidate)
                     found[name] = Contender(name, arithmetic(candidate), infer, ours=True, least_rows=least)
             except LnmtError as error:
                 reason = error.what

@@ -34,10 +34,9 @@ NAME, BATCH, MANY = "demo", 32, 256
 CALIBRATION_ROWS, CALIBRATION_BATCH = 256, 16
 SINGLE, AS_THEY_COME, AT_ONCE = "a text a call", f"{BATCH} texts a call", f"{MANY} texts at once"
 SETTINGS: list[dict[str, Any]] = [  # of the likely winners
-    {"group_rows": 8},
-    {"group_rows": 8, "streams": 2},
-    {"group_rows": BATCH},  # many texts sorted into batches, as `Predictor` does it too
-    {"group_rows": BATCH, "streams": 2},
+    {"group_rows": 4},
+    {"group_rows": 4, "streams": 2},
+    {"group_rows": 16, "streams": 2},
 ]
 
 

@@ -36,8 +36,8 @@ from lnmt.types import TEXT
 
 HEAD_ROWS, HEAD_BATCH = 2000, 64
 SETTINGS: dict[str, list[dict[str, Any]]] = {  # engine → what its files are run with; the first: as they are
-    "openvino": [{}, {"group_rows": 8}, {"group_rows": 8, "streams": 2}],
-    "onnxruntime": [{}, {"group_rows": 8}],
+    "openvino": [{}, {"group_rows": 4}, {"group_rows": 4, "streams": 2}],
+    "onnxruntime": [{}, {"group_rows": 4}, {"group_rows": 4, "streams": 2}],
 }
 
 

@@ -14,7 +14,7 @@ from lnmt.runtime.capabilities import Capabilities
 from lnmt.text.processors import make
 
 WHERE = "params.yaml: optimize"
-STREAMING = ("openvino",)  # engines that work on several calls, or groups of a call, side by side
+STREAMING = ("onnxruntime", "openvino")  # engines that work on several calls, or groups of a call, side by side
 
 
 def list_candidates(options: OptimizeParams) -> list[Candidate]:

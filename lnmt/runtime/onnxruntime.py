@@ -5,6 +5,8 @@ Legend: B = rows, T = tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.runtime.cpu import available_cores
 from lnmt.runtime.engine import checked_output, explained, warm_up_batch
-from lnmt.runtime.grouping import Arrays, cut, join
+from lnmt.runtime.grouping import Arrays, Group, cut, join
 from lnmt.runtime.onnx_file import check_external_data
 from lnmt.runtime.options import Options
 from lnmt.types import Batch, Output
 
 MODEL = "model.onnx"
 CPU = "CPUExecutionProvider"
+Provider = tuple[str, dict[str, str]]  # its name and options
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": CPU}
 DEFAULTS = ("cuda", "cpu")  # TensorRT's compiles for minutes when it loads: only where the settings ask for it
 
@@ -29,58 +32,113 @@ class OnnxRuntimeEngine:
     """Runs `model.onnx`; its inputs are `input_ids` and `attention_mask` [B, T], its outputs `logits` and `pooled`.
 
     On the provider that the settings name, else on the first of CUDA and CPU that this build of ONNX Runtime has;
-    what a GPU's provider cannot run, the next one in the order TensorRT, CUDA, CPU does.
+    what a GPU's provider cannot run, the next one in the order TensorRT, CUDA, CPU does. With `group_rows` a batch runs
+    group by group; on a CPU with `streams` so many groups side by side, each on its share of the threads. A batch that
+    is one group has all threads still, for which the model is loaded twice.
     """
 
     def __init__(self) -> None:
-        self._session: Any = None
+        self._session: Any = None  # for one batch on all threads
+        self._streams: _Streams | None = None
         self._options = Options()
         self._bundle: Bundle
 
     def load(self, bundle: Bundle, *, threads: int | None, cache: Path | None) -> None:
         model = bundle.file(MODEL)
         self._bundle = bundle
-        self._options = Options.of(bundle, ("group_rows", "provider"))
+        self._options = Options.of(bundle, ("group_rows", "streams", "provider"))
         check_external_data(model)
         providers = choose_providers(bundle, self._options.provider, onnxruntime.get_available_providers(), cache)
-        try:
-            session = onnxruntime.InferenceSession(str(model), _session_options(threads), providers=providers)
-        except Exception as error:  # onnxruntime raises a dozen classes of its own, straight from C++
-            raise _cannot_load(model, error) from error
-        first = providers[0][0]
-        if session.get_providers()[0] != first:
-            raise LnmtError(
-                f"ONNX Runtime cannot start {first}, and would run elsewhere without a word",
-                where=model,
-                value=", ".join(session.get_providers()),
-                allowed=first,
-                fix="see: lnmt doctor; or run `lnmt optimize` on the machine that serves",
-            )
-        self._session = session
+        threads = threads or available_cores()
+        self._session = _open_session(model, threads, providers)
+        streams = min(self._options.streams, threads)
+        if streams > 1 and self._options.group_rows is not None and providers[0][0] == CPU:
+            self._streams = _Streams(model, streams, threads // streams, providers)
 
     def warm_up(self) -> None:
         self.infer(warm_up_batch())
+        if self._streams is not None:
+            self._streams.warm_up()
 
     def infer(self, batch: Batch) -> Output:
         assert self._session is not None, "load first"
         manifest = self._bundle.manifest
         with explained("onnxruntime", batch):
-            groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
-            logits, pooled = join(groups, [self._run(group.batch) for group in groups], batch, manifest.task)
+            groups = cut(batch, self._options.group_size(len(batch.input_ids)), manifest.pad_multiple)
+            if self._streams is None or len(groups) == 1:
+                answers = [_run(self._session, group.batch) for group in groups]
+            else:
+                answers = self._streams.run(groups)
+            logits, pooled = join(groups, answers, batch, manifest.task)
         return checked_output("onnxruntime", batch, logits, pooled, manifest.task)
 
     def close(self) -> None:
-        self._session = None
-
-    def _run(self, batch: Batch) -> Arrays:
-        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        logits, pooled = self._session.run(["logits", "pooled"], feed)
-        return logits, pooled
+        if self._streams is not None:
+            self._streams.close()
+        self._session = self._streams = None
 
 
-def choose_providers(
-    bundle: Bundle, asked: str | None, available: list[str], cache: Path | None
-) -> list[tuple[str, dict[str, str]]]:
+class _Streams:
+    """Groups side by side, each in a thread of its own: ONNX Runtime computes in the thread that calls it."""
+
+    def __init__(self, model: Path, streams: int, threads: int, providers: Sequence[Provider]) -> None:
+        # Sessions of one thread have no pool of threads to quarrel over: one serves all streams.
+        sessions = [_open_session(model, threads, providers) for _ in range(streams if threads > 1 else 1)]
+        self._sessions = [sessions[stream % len(sessions)] for stream in range(streams)]
+        self._pool = ThreadPoolExecutor(streams - 1, "onnxruntime-stream")  # the caller's thread is the first stream
+
+    def warm_up(self) -> None:
+        """Each session once."""
+        for session in self._sessions:
+            _run(session, warm_up_batch())
+
+    def run(self, groups: Sequence[Group]) -> list[Arrays]:
+        """The groups' answers, in their order. Raises what a group raised, once none is under way."""
+        answers: list[Arrays | None] = [None] * len(groups)
+        waiting = iter(range(len(groups)))  # taken from by all streams: its `next` is one step of the interpreter
+
+        def work(session: Any) -> None:
+            for place in waiting:
+                answers[place] = _run(session, groups[place].batch)
+
+        others = [self._pool.submit(work, session) for session in self._sessions[1:]]
+        try:
+            work(self._sessions[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+        return [answer for answer in answers if answer is not None]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+def _open_session(model: Path, threads: int, providers: Sequence[Provider]) -> Any:
+    try:
+        session = onnxruntime.InferenceSession(str(model), _session_options(threads), providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen classes of its own, straight from C++
+        raise _cannot_load(model, error) from error
+    first = providers[0][0]
+    if session.get_providers()[0] != first:
+        raise LnmtError(
+            f"ONNX Runtime cannot start {first}, and would run elsewhere without a word",
+            where=model,
+            value=", ".join(session.get_providers()),
+            allowed=first,
+            fix="see: lnmt doctor; or run `lnmt optimize` on the machine that serves",
+        )
+    return session
+
+
+def _run(session: Any, batch: Batch) -> Arrays:
+    feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    logits, pooled = session.run(["logits", "pooled"], feed)
+    return logits, pooled
+
+
+def choose_providers(bundle: Bundle, asked: str | None, available: list[str], cache: Path | None) -> list[Provider]:
     """Providers with their options, in the order in which ONNX Runtime tries them; the CPU's is always the last.
 
     Raises LnmtError where the one that was asked for, or that the precision needs, is not in `available`.
@@ -111,9 +169,9 @@ def _provider_options(name: str, bundle: Bundle, cache: Path | None) -> dict[str
     return options
 
 
-def _session_options(threads: int | None) -> Any:
+def _session_options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

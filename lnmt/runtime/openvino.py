@@ -72,7 +72,7 @@ class OpenVinoEngine:
         assert self._request is not None, "load first"
         manifest = self._bundle.manifest
         with explained("openvino", batch):
-            groups = cut(batch, self._options.group_rows, manifest.pad_multiple)
+            groups = cut(batch, self._options.group_size(len(batch.input_ids)), manifest.pad_multiple)
             if self._streams is None or len(groups) == 1:
                 answers = [self._run(group.batch) for group in groups]
             else:

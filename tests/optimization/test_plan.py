@@ -60,9 +60,10 @@ def test_unknown_names_offer_the_nearest() -> None:
 def test_settings_are_those_that_an_engine_knows() -> None:
     settings = EngineSettings(streams=[1, 2], group_rows=[None, 8])
     openvino, torch = Candidate("openvino", "bf16"), REFERENCE
-    assert [one.settings for one in settings_of(openvino, settings, 32)] == [
-        {"group_rows": 8},
-        {"group_rows": 8, "streams": 2},
-    ]
+    for streaming in (openvino, Candidate("onnxruntime", "fp32")):
+        assert [one.settings for one in settings_of(streaming, settings, 32)] == [
+            {"group_rows": 8},
+            {"group_rows": 8, "streams": 2},
+        ]
     assert [one.settings for one in settings_of(torch, settings, 32)] == [{"group_rows": 8}]
     assert list(settings_of(openvino, settings, 8)) == []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lnmt.bundles import Bundle, Draft, new_bundle
 from lnmt.optimization.backends import BACKENDS, Source
 from lnmt.optimization.candidate import Candidate
+from lnmt.optimization.plan import STREAMING
 from lnmt.runtime import ENGINES as TABLE
 from lnmt.runtime.grouping import Arrays, cut, join
 from lnmt.runtime.predictor import Predictor
@@ -144,7 +145,7 @@ def test_groups_answer_as_the_whole_batch(
     expected = run(whole, batch)
     real = batch.attention_mask == 1
     settings: list[dict[str, object]] = [{"group_rows": 3}]
-    if engine == "openvino":
+    if engine in STREAMING:
         settings += [{"group_rows": 3, "streams": 2}, {"group_rows": 16, "streams": 2}]
     for index, some in enumerate(settings):
         found = run(with_settings(whole, tmp_path / str(index), some), batch)

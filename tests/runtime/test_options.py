@@ -37,7 +37,7 @@ def test_settings_are_read(bundles: Bundles, tmp_path: Path) -> None:
     ("engine", "settings", "message"),
     [
         ("openvino", {"stream": 2}, r"unknown setting of engine 'openvino' 'stream'(?s:.*)did you mean 'streams'"),
-        ("onnxruntime", {"streams": 2}, r"unknown setting of engine 'onnxruntime' 'streams'"),
+        ("torch", {"streams": 2}, r"unknown setting of engine 'torch' 'streams'"),
         ("torch", {"grouprows": 2}, r"did you mean 'group_rows'"),
         ("torchscript", {"provider": "cpu"}, r"unknown setting of engine 'torchscript'"),
     ],
@@ -172,3 +172,15 @@ def test_a_file_that_is_no_onnx_is_told(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(LnmtError, match="it is no ONNX file"):
         check_external_data(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        (Options(), {1: 1, 5: 5, 64: 64}),
+        (Options(group_rows=4), {1: 4, 5: 4, 64: 4}),
+        (Options(group_rows=4, streams=2), {1: 1, 2: 1, 5: 2, 8: 2, 9: 3, 16: 4, 64: 4}),
+    ],
+)
+def test_a_small_batch_is_cut_so_that_every_stream_has_groups(options: Options, sizes: dict[int, int]) -> None:
+    assert {rows: options.group_size(rows) for rows in sizes} == sizes

@@ -1,43 +1,19 @@
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lnmt.errors import LnmtError
 from lnmt.security.tls import tls_context
-
-
-@dataclass(frozen=True)
-class Files:
-    certificate: Path
-    key: Path
-    encrypted: Path
-
-
-def _make(directory: Path) -> Files:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("openssl is not installed")
-    directory.mkdir()
-    files = Files(directory / "chain.pem", directory / "key.pem", directory / "encrypted.pem")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "1"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["-keyout", str(files.key), "-out", str(files.certificate)]
-    subprocess.run([program, "req", "-x509", *curve, *names, *made], check=True, capture_output=True)
-    lock = ["-aes256", "-passout", "pass:secret", "-in", str(files.key), "-out", str(files.encrypted)]
-    subprocess.run([program, "pkey", *lock], check=True, capture_output=True)
-    return files
+from tests.tls_kit import Files, make_tls_files
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return _make(tmp_path_factory.mktemp("tls") / "one")
+    return make_tls_files(tmp_path_factory.mktemp("tls") / "one")
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str | None, str | None]:
@@ -114,7 +90,7 @@ def test_a_file_that_is_not_there_is_told(files: Files, tmp_path: Path) -> None:
 
 
 def test_a_key_of_another_certificate_is_told(files: Files, tmp_path: Path) -> None:
-    other = _make(tmp_path / "other")
+    other = make_tls_files(tmp_path / "other")
     with pytest.raises(LnmtError, match="cannot be used") as caught:
         tls_context(files.certificate, other.key)
     assert caught.value.value == "key values mismatch"

@@ -57,12 +57,12 @@ class Batcher:
         self._tracing = tracing
         self._multiple = predictor.bundle.manifest.pad_multiple
         # the settings were checked where the engine was loaded
-        self._group_rows = Options(**predictor.bundle.manifest.settings).group_rows
+        self._options = Options(**predictor.bundle.manifest.settings)
         self._queue = FairQueue(
             rows=limits.waiting_rows,
             batch_rows=limits.batch_rows,
             batch_tokens=limits.batch_tokens,
-            group_rows=self._group_rows,
+            options=self._options,
         )
         self._accepted = 0  # rows accepted and not yet answered
         self._together = 0.0  # rows that were here at once, lately
@@ -242,7 +242,7 @@ class Batcher:
                 _tell(item.job.loop, [(item.job.future, Expired())])
 
     def _serve(self, items: list[Item], reason: Reason) -> None:
-        padded = padded_tokens([item.width for item in items], self._group_rows)
+        padded = padded_tokens([item.width for item in items], self._options)
         began = time.monotonic()
         waited = ((item.trace, item.arrived) for item in items)
         with self._tracing.batch(waited, rows=len(items), padded_tokens=padded, reason=reason):
@@ -308,9 +308,10 @@ class Batcher:
 
     def _widths(self, items: Sequence[Item], batch: Batch) -> list[int]:
         """The width that each row was computed at: its group's, rows being in the order of their widths."""
-        if self._group_rows is None:
+        if self._options.group_rows is None:
             return [batch.input_ids.shape[1]] * len(items)
-        return [items[place - place % self._group_rows].width for place in range(len(items))]
+        size = self._options.group_size(len(items))
+        return [items[place - place % size].width for place in range(len(items))]
 
 
 def _tell(loop: asyncio.AbstractEventLoop, answers: Answers) -> None:

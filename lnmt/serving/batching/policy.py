@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lnmt.runtime.options import Options
+
 Reason = Literal["full", "nobody else", "longest wait", "gain below cost"]
 
 
@@ -38,12 +40,12 @@ def release(waiting: Waiting, *, fixed_s: float, max_wait_s: float) -> Reason | 
     return min(waiting.gap_s, max_wait_s - waiting.oldest_s)
 
 
-def padded_tokens(widths: Sequence[int], group_rows: int | None) -> int:
-    """The tokens that an engine computes for rows of these widths, padding included.
+def padded_tokens(widths: Sequence[int], options: Options) -> int:
+    """The tokens that an engine with these options computes for rows of these widths, padding included.
 
     Without groups every row is as wide as the widest; with them, sorted rows share a width by
-    `group_rows` (lnmt/runtime/grouping.py).
+    `group_size` (lnmt/runtime/grouping.py).
     """
     ordered = sorted(widths, reverse=True)
-    step = group_rows or len(ordered) or 1
+    step = options.group_size(len(ordered))
     return sum(ordered[start] * len(ordered[start : start + step]) for start in range(0, len(ordered), step))

@@ -15,6 +15,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
+from lnmt.runtime.options import Options
 from lnmt.serving.batching.policy import padded_tokens
 from lnmt.serving.batching.row import Item, Job
 
@@ -22,11 +23,11 @@ from lnmt.serving.batching.row import Item, Job
 class FairQueue:
     """Not thread-safe: one lock stands around it. Rows of a job are one owner's."""
 
-    def __init__(self, *, rows: int, batch_rows: int, batch_tokens: int, group_rows: int | None = None) -> None:
+    def __init__(self, *, rows: int, batch_rows: int, batch_tokens: int, options: Options | None = None) -> None:
         self.bound = rows  # of rows that wait; may be changed at any time
         self._batch_rows = batch_rows
         self._batch_tokens = batch_tokens
-        self._group_rows = group_rows
+        self._options = options or Options()  # of the engine
         self._heap: list[tuple[float, int, Item]] = []
         self._order = itertools.count()
         self._by_width: defaultdict[int, dict[int, Item]] = defaultdict(dict)  # by id of the item, oldest first
@@ -108,7 +109,7 @@ class FairQueue:
                 break
             if done[wider]:
                 continue
-            padded = padded_tokens([*(other.width for other in chosen), item.width], self._group_rows)
+            padded = padded_tokens([*(other.width for other in chosen), item.width], self._options)
             if padded > self._batch_tokens or not worth(padded - real - item.width):
                 done[wider] = True
                 continue

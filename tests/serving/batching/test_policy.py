@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnmt.runtime.options import Options
 from lnmt.serving.batching.policy import Waiting, padded_tokens, release
 
 BURST = Waiting(rows=2, expected_rows=8, oldest_s=0.0, gap_s=1e-4, full=False)
@@ -33,13 +34,13 @@ def test_no_row_waits_longer_than_allowed() -> None:
 
 
 def test_padding_without_groups_is_up_to_the_widest() -> None:
-    assert padded_tokens([8, 16, 32], None) == 96
+    assert padded_tokens([8, 16, 32], Options()) == 96
 
 
 def test_padding_with_groups_is_up_to_each_groups_widest() -> None:
-    assert padded_tokens([8, 32, 16], 2) == 2 * 32 + 8
+    assert padded_tokens([8, 32, 16], Options(group_rows=2)) == 2 * 32 + 8
 
 
-@given(st.lists(st.integers(1, 512), min_size=1), st.none() | st.integers(1, 40))
-def test_padding_is_never_less_than_the_rows(widths: list[int], group_rows: int | None) -> None:
-    assert sum(widths) <= padded_tokens(widths, group_rows) <= max(widths) * len(widths)
+@given(st.lists(st.integers(1, 512), min_size=1), st.none() | st.integers(1, 40), st.integers(1, 3))
+def test_padding_is_never_less_than_the_rows(widths: list[int], group_rows: int | None, streams: int) -> None:
+    assert sum(widths) <= padded_tokens(widths, Options(group_rows, streams)) <= max(widths) * len(widths)

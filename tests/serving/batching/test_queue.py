@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnmt.runtime.options import Options
 from lnmt.serving.batching.queue import FairQueue
 from lnmt.serving.batching.row import Item, Job
 
@@ -131,7 +132,7 @@ def test_every_row_leaves_once_and_no_batch_is_too_large(
     requests: list[tuple[str, list[int]]], batch_rows: int, group_rows: int | None, allowed: int
 ) -> None:
     loop = asyncio.new_event_loop()
-    queue = FairQueue(rows=1000, batch_rows=batch_rows, batch_tokens=1024, group_rows=group_rows)
+    queue = FairQueue(rows=1000, batch_rows=batch_rows, batch_tokens=1024, options=Options(group_rows))
     put = [item for owner, widths in requests for item in job(loop, owner, *widths)]
     for item_job in {id(item.job): item.job for item in put}.values():
         queue.put([item for item in put if item.job is item_job])
