@@ -41,7 +41,7 @@ BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # the c
 
 @dataclass(frozen=True)
 class Answer:
-    """One text's answer. `label` is None, and `error` says why, where a text of a list failed."""
+    """One text's answer. `label` is None, and `error` or `withheld` says why, where it failed or none is told."""
 
     label: str | None
     scores: dict[str, float]  # by label
@@ -49,6 +49,7 @@ class Answer:
     arm: Arm
     prediction_id: str
     error: str | None = None
+    withheld: str | None = None
 
 
 @dataclass(frozen=True)
@@ -368,8 +369,8 @@ def _date(said: str) -> float | None:
 
 
 def _answer(row: dict[str, Any]) -> Answer:
-    scores, error = row.get("scores", {}), row.get("error")
-    return Answer(row.get("label"), scores, row["version"], row["arm"], row["prediction_id"], error)
+    scores, error, withheld = row.get("scores", {}), row.get("error"), row.get("withheld")
+    return Answer(row.get("label"), scores, row["version"], row["arm"], row["prediction_id"], error, withheld)
 
 
 def _model(row: dict[str, Any]) -> ServedModel:

@@ -1,5 +1,5 @@
-"""What plugins are made of: subclass `BaseModel` or `Callback`, and register them with the decorators of
-`lnmt.plugins`.
+"""What plugins are made of: subclass `BaseModel`, `Callback` or `BasePostprocessor`, and register them with the
+decorators of `lnmt.plugins`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lnmt.models.base import ModelSetup as ModelSetup
     from lnmt.models.base import Outputs as Outputs
     from lnmt.models.base import TrainingBatch as TrainingBatch
+    from lnmt.serving.postprocessors import BasePostprocessor as BasePostprocessor
+    from lnmt.serving.postprocessors import Reply as Reply
     from lnmt.training.callbacks import Callback as Callback
 
 __getattr__, __dir__, __all__ = public_names(__name__)

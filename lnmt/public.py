@@ -21,10 +21,12 @@ PUBLIC = {
     },
     "lnmt.core": {
         "BaseModel": "lnmt.models.base:BaseModel",
+        "BasePostprocessor": "lnmt.serving.postprocessors:BasePostprocessor",
         "Callback": "lnmt.training.callbacks:Callback",
         "Inputs": "lnmt.models.base:Inputs",
         "ModelSetup": "lnmt.models.base:ModelSetup",
         "Outputs": "lnmt.models.base:Outputs",
+        "Reply": "lnmt.serving.postprocessors:Reply",
         "TrainingBatch": "lnmt.models.base:TrainingBatch",
     },
     "lnmt.data": {
@@ -40,6 +42,7 @@ PUBLIC = {
         "register_compression": "lnmt.optimization.compressions:COMPRESSIONS.register",
         "register_model": "lnmt.models:MODELS.register",
         "register_optimizer": "lnmt.training.optimizers:OPTIMIZERS.register",
+        "register_postprocessor": "lnmt.serving.postprocessors:POSTPROCESSORS.register",
         "register_processor": "lnmt.text.processors:PROCESSORS.register",
     },
 }

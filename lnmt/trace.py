@@ -90,6 +90,7 @@ def rows(found: Trace) -> list[tuple[str, str]]:
         ("prediction", event.id),
         ("time", _moment(event.time)),
         ("answer", f"error: {event.error}" if event.error is not None else _answer(event)),
+        *_given(event),
         *_told(found.feedback),
         ("latency", f"{event.latency_ms:.1f} ms{', from the cache' if event.cached else ''}"),
         ("arm", f"{event.arm}, generation {event.generation} of {event.model}"),
@@ -126,6 +127,13 @@ def _moment(time: float) -> str:
 
 def _told(feedback: Feedback | None) -> list[tuple[str, str]]:
     return [] if feedback is None else [("label told", f"{feedback.label}, {_moment(feedback.time)}")]
+
+
+def _given(event: PredictionEvent) -> list[tuple[str, str]]:
+    """What the reply told instead, where postprocessors changed it."""
+    if event.withheld is not None:
+        return [("withheld", event.withheld)]
+    return [] if event.given_label is None else [("told as", event.given_label)]
 
 
 def _answer(event: PredictionEvent) -> str:

@@ -99,12 +99,15 @@ def test_a_text_gets_an_answer(service: MakeService) -> None:
     assert {request.headers["Content-Type"] for request in one.requests} == {"application/json"}
 
 
-def test_a_list_gets_a_list_with_the_errors_of_its_rows(service: MakeService) -> None:
+def test_a_list_gets_a_list_with_what_became_of_each_row(service: MakeService) -> None:
     failed = {"error": "ValueError", "version": "sha256:1", "arm": "champion", "prediction_id": "p2"}
-    one = service(httpx.Response(200, json=[ROW, failed]))
-    assert one.call("predict", ["okay", "odd"]) == [
+    reason = "the score is below 0.6"
+    withheld = {**ROW, "label": None, "scores": {}, "withheld": reason, "prediction_id": "p3"}
+    one = service(httpx.Response(200, json=[ROW, failed, withheld]))
+    assert one.call("predict", ["okay", "odd", "unsure"]) == [
         ANSWER,
         Answer(None, {}, "sha256:1", "champion", "p2", "ValueError"),
+        Answer(None, {}, "sha256:1", "challenger", "p3", withheld=reason),
     ]
 
 

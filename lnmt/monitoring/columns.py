@@ -104,7 +104,7 @@ def told_of(table: pa.Table, path: Path) -> Iterator[Told]:
 
 
 def conform(table: pa.Table, schema: pa.Schema, kind: type, path: Path) -> pa.Table:
-    """A segment of an older LNMT with today's columns: new ones hold their default, old ones are left out."""
+    """A segment of an older LNMT with today's columns: new ones hold nothing, old ones are left out."""
     import pyarrow as pa
 
     if table.schema.equals(schema):
@@ -114,8 +114,8 @@ def conform(table: pa.Table, schema: pa.Schema, kind: type, path: Path) -> pa.Ta
     for wanted in schema:
         if wanted.name in table.column_names:
             columns.append(table[wanted.name].cast(wanted.type))
-        elif defaults.get(wanted.name, MISSING) is not MISSING:
-            columns.append(pa.repeat(pa.scalar(defaults[wanted.name], wanted.type), table.num_rows))
+        elif defaults.get(wanted.name, MISSING) is None:
+            columns.append(pa.nulls(table.num_rows, wanted.type))
         else:
             raise LnmtError(
                 "a segment of the prediction store is of another LNMT version",

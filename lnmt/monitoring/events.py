@@ -39,7 +39,7 @@ MAX_SPOOL_AGE_S = 30.0  # with the compactor's interval: an event is in a segmen
 
 @dataclass(frozen=True)
 class PredictionEvent:
-    """One row's answer, as it was served."""
+    """One row's answer: what the model said of it and, where the reply told something else, that too."""
 
     id: str
     time: float  # unix seconds
@@ -60,6 +60,8 @@ class PredictionEvent:
     latency_ms: float
     error: str | None
     text: str | None  # only under LNMT_STORE_TEXT
+    given_label: str | None = None  # that the reply told; null where it is `label`, or none was told
+    withheld: str | None = None  # why the reply told no label
 
 
 class _Entropy:

@@ -54,6 +54,9 @@ class Series:
 
         # answers, and what they cost
         self.predictions = counter("lnmt_predictions", "Texts answered", "model", "arm", "outcome")
+        self.withheld = counter(
+            "lnmt_withheld", "Texts whose answer a postprocessor withheld", "model", "postprocessor"
+        )
         self.cache_lookups = counter("lnmt_cache_lookups", "Texts looked up in the cache", "model", "outcome")
         self.cache_events = counter(
             "lnmt_cache_events", "Answers that the cache could not keep or give, by why", "event"

@@ -19,7 +19,7 @@ from lnmt.params.ingest import (
     Source,
 )
 from lnmt.params.judge import EvaluateParams, Gate
-from lnmt.params.live import MonitorParams, ReleaseParams
+from lnmt.params.live import MonitorParams, ReleaseParams, ServeParams
 from lnmt.params.load import Params, load_params, parse_params
 from lnmt.params.optimize import Budget, EngineSettings, FineTune, Objective, OptimizeParams
 from lnmt.params.section import Plugin, Section
@@ -52,6 +52,7 @@ __all__ = [
     "Range",
     "ReleaseParams",
     "Section",
+    "ServeParams",
     "Source",
     "SplitShares",
     "TrainParams",

@@ -1,8 +1,12 @@
-"""`release` and `monitor`: what is done with live state."""
+"""`serve`, `release` and `monitor`: what is done with a model that is live."""
 
 from __future__ import annotations
 
-from lnmt.params.section import Count, Positive, Section, Share
+from lnmt.params.section import Count, Plugin, Positive, Section, Share
+
+
+class ServeParams(Section):
+    postprocessors: list[Plugin]
 
 
 class ReleaseParams(Section):

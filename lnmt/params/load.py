@@ -12,7 +12,7 @@ from lnmt.errors import LnmtError
 from lnmt.params.data import ProcessParams, ValidateParams
 from lnmt.params.ingest import IngestParams
 from lnmt.params.judge import EvaluateParams, Gate
-from lnmt.params.live import MonitorParams, ReleaseParams
+from lnmt.params.live import MonitorParams, ReleaseParams, ServeParams
 from lnmt.params.optimize import OptimizeParams
 from lnmt.params.section import Section
 from lnmt.params.task import task_problems
@@ -38,6 +38,7 @@ with warnings.catch_warnings():
         evaluate: EvaluateParams
         gate: list[Gate]
         optimize: OptimizeParams
+        serve: ServeParams
         release: ReleaseParams
         monitor: MonitorParams
 

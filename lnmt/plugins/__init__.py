@@ -18,6 +18,7 @@ from lnmt.public import public_names
 if TYPE_CHECKING:
     from lnmt.models import MODELS
     from lnmt.optimization.compressions import COMPRESSIONS
+    from lnmt.serving.postprocessors import POSTPROCESSORS
     from lnmt.text.processors import PROCESSORS
     from lnmt.training.callbacks import CALLBACKS
     from lnmt.training.optimizers import OPTIMIZERS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     register_compression = COMPRESSIONS.register
     register_model = MODELS.register
     register_optimizer = OPTIMIZERS.register
+    register_postprocessor = POSTPROCESSORS.register
     register_processor = PROCESSORS.register
 
 __getattr__, __dir__, __all__ = public_names(__name__)

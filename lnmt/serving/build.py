@@ -26,6 +26,7 @@ from lnmt.serving.core import Core
 from lnmt.serving.lifecycle import Lifecycle
 from lnmt.serving.limits import Limits
 from lnmt.serving.live import Live
+from lnmt.serving.postprocessors import Postprocessors, open_postprocessors
 from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem
 from lnmt.serving.rate.bucket import Rate, RateLimiter
@@ -52,10 +53,11 @@ def build_app(
     limits = limits or limits_of(settings)
     params = load_params(root / "params.yaml")
     load_plugins(params.plugins, root)
+    postprocessors = open_postprocessors(params.serve.postprocessors)
     metrics = Metrics(settings.core_hour_price)
     predictions = _open_predictions(settings, metrics)
     limiter, cache, keyring = _open_limiter(settings, metrics), _open_cache(settings, metrics), _open_keyring(settings)
-    catalogue = _open_catalogue(settings, params.name, root, limits, metrics, predictions, cache)
+    catalogue = _open_catalogue(settings, params.name, root, limits, metrics, predictions, cache, postprocessors)
     rate = None if settings.rate is None else Rate.of(settings.rate, settings.rate_burst)
     checks = [partial(_check_fresh, "deployments", lambda: catalogue.own.live.stale_s)]
     background: list[Background] = [predictions]
@@ -126,6 +128,7 @@ def _open_catalogue(
     metrics: Metrics,
     predictions: Predictions,
     cache: ResponseCache | None,
+    postprocessors: Postprocessors | None,
 ) -> Catalogue:
     engines = settings.state_dir / "engines"
 
@@ -134,7 +137,8 @@ def _open_catalogue(
 
     def open_core(model: str) -> Core:
         source = StoreSource(settings, model, root if model == name else None)
-        return Core(model, Live(source, open_predictor, limits, metrics, model), predictions, metrics, cache=cache)
+        live = Live(source, open_predictor, limits, metrics, model)
+        return Core(model, live, predictions, metrics, cache=cache, postprocessors=postprocessors)
 
     names = StoreSource(settings, name, None).names
     return Catalogue(name, open_core, names, Bounds(settings.model_bytes, settings.idle_s))

@@ -12,6 +12,7 @@ from lnmt.observability.series import Lookup
 from lnmt.serving.batching.batcher import Batcher
 from lnmt.serving.batching.row import Expired, QueueFull, Retired, Row
 from lnmt.serving.cache import ResponseCache, SingleFlight, cache_key
+from lnmt.serving.postprocessors import Reply
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ ANYONE = Call()
 
 @dataclass(frozen=True)
 class Found:
-    """A row, and whether another request's work gave it."""
+    """A row, whether another request's work gave it, and what postprocessors made of it."""
 
     row: Row
     cached: bool
+    reply: Reply | None = None  # None: what the model said
+    by: str | None = None  # the postprocessor that withheld the answer, or failed
 
 
 class CachedAnswers:

@@ -1,4 +1,4 @@
-"""The hot path: arm → cache → batch → prediction event → answer."""
+"""The hot path: arm → cache → batch → postprocessors → prediction event → answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from lnmt.observability.logging import frames, get_logger
@@ -18,6 +19,7 @@ from lnmt.serving.batching.row import Expired, QueueFull, Retired
 from lnmt.serving.cache import ResponseCache
 from lnmt.serving.cached import ANYONE, CachedAnswers, Call, Found
 from lnmt.serving.live import Live, Snapshot
+from lnmt.serving.postprocessors import Postprocessors
 from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem
 from lnmt.types import Arm
@@ -36,6 +38,7 @@ class Core:
         metrics: Metrics,
         *,
         cache: ResponseCache | None = None,
+        postprocessors: Postprocessors | None = None,
         seed: int | None = None,
     ) -> None:
         self.name = name
@@ -43,6 +46,7 @@ class Core:
         self.metrics = metrics
         self._predictions = predictions
         self._cached = None if cache is None else CachedAnswers(cache, partial(metrics.observe_lookup, name))
+        self._postprocessors = postprocessors
         self._waiting = metrics.waiting_rows.labels(name)
         self._random = random.Random(seed)  # noqa: S311  # a share of the traffic, no secret
 
@@ -67,11 +71,13 @@ class Core:
         """
         received, started = time.time(), time.perf_counter()
         deployment, arm, found = await self._ask(texts, user, call)
+        if self._postprocessors is not None:
+            found = [_told(self._postprocessors, one, text) for one, text in zip(found, texts, strict=True)]
         latency_ms = round((time.perf_counter() - started) * 1000, 3)
         unit = None if user is None else f"sha256:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()}"
         served = Served(deployment, arm, received, latency_ms, unit)
         events = [
-            event_of(served, one.row, text, cached=one.cached, keep_text=self._predictions.keep_text)
+            event_of(served, one, text, keep_text=self._predictions.keep_text)
             for one, text in zip(found, texts, strict=True)
         ]
         self._predictions.keep(events)
@@ -80,11 +86,14 @@ class Core:
             if one.row.error is not None:
                 failed += 1
                 error, where = type(one.row.error).__name__, frames(one.row.error)
-                log.error("a text failed", id=event.id, bundle=event.bundle, error=error, frames=where)
+                told = {"id": event.id, "bundle": event.bundle, "postprocessor": one.by}
+                log.error("a text failed", **told, error=error, frames=where)
+            elif one.by is not None:
+                self.metrics.withheld.labels(self.name, one.by).inc()
         self.metrics.observe_answers(self.name, arm, "ok", len(events) - failed)
         if failed:
             self.metrics.observe_answers(self.name, arm, "error", failed)
-        return [answer_of(event) for event in events]
+        return [answer_of(event, one.reply) for one, event in zip(found, events, strict=True)]
 
     async def _ask(self, texts: Sequence[str], user: str | None, call: Call) -> tuple[Deployment, Arm, list[Found]]:
         """The rows, and what gave them. A bundle retired in between is not asked again: the next generation is."""
@@ -122,3 +131,13 @@ class Core:
                 fix="allow more time, or send again when less is waiting",
                 headers={"Retry-After": "1"},
             ) from None
+
+
+def _told(postprocessors: Postprocessors, one: Found, text: str) -> Found:
+    """The row with what its caller is told; a postprocessor that fails, fails this text as an engine does."""
+    if one.row.prediction is None:
+        return one
+    reply, by = postprocessors.reply(one.row.prediction, text)
+    if isinstance(reply, Exception):
+        return replace(one, row=replace(one.row, prediction=None, error=reply), by=by)
+    return replace(one, reply=reply, by=by)

@@ -44,19 +44,23 @@ def parse_infer(value: Mapping[str, Any], limits: Limits) -> InferRequest:
 
 
 def infer_body(name: str, request: InferRequest, answers: Sequence[Answer]) -> dict[str, Any]:
-    """The reply. Raises Problem 500 where a text failed: a request of this protocol answers whole or not at all."""
+    """The reply. Raises Problem 500 where a text failed: a request of this protocol answers whole or not at all.
+
+    Tensors have a place for every row and every label of the model: where an answer was withheld its label is empty,
+    and a score that is not told is 0.
+    """
     failed = [index for index, answer in enumerate(answers) if answer.error is not None]
     if failed:
         where = ", ".join(f"inputs[0].data[{index}]" for index in failed[:10])
-        raise Problem(500, "the engine failed on a text", where=where, fix="leave it out, or use /predict, row by row")
-    rows, labels = len(answers), list(answers[0].scores)
+        raise Problem(500, "a text failed", where=where, fix="leave it out, or use /predict, row by row")
+    rows, labels = len(answers), list(answers[0].labels)
     tensors: dict[str, dict[str, Any]] = {
-        "label": {"datatype": "BYTES", "shape": [rows], "data": [answer.label for answer in answers]},
+        "label": {"datatype": "BYTES", "shape": [rows], "data": [answer.label or "" for answer in answers]},
         "scores": {
             "datatype": "FP32",
             "shape": [rows, len(labels)],
             "parameters": {"labels": labels},
-            "data": [answer.scores[label] for answer in answers for label in labels],
+            "data": [answer.scores.get(label, 0.0) for answer in answers for label in labels],
         },
         "prediction_id": {"datatype": "BYTES", "shape": [rows], "data": [answer.prediction_id for answer in answers]},
     }

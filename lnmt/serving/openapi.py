@@ -22,7 +22,7 @@ _REFUSALS = {
     "415": "not application/json, or a compression that is not taken",
     "422": "a field does not fit",
     "429": "too many requests, or the queue is full; see Retry-After",
-    "500": "the engine failed",
+    "500": "the engine or a postprocessor failed",
     "503": "no model is live, or the prediction store cannot be used",
     "504": "no answer before the deadline",
 }
@@ -47,7 +47,7 @@ def document(name: str, limits: Limits) -> dict[str, Any]:
         "properties": {"text": {"oneOf": [text, texts]}, "user": user},
         "example": {"text": "A fine film."},
     }
-    answers = {"oneOf": [ref("Answer"), {"type": "array", "items": ref("RowAnswer")}]}
+    answers = {"oneOf": [ref("Answer"), ref("Withheld"), {"type": "array", "items": ref("RowAnswer")}]}
     return {
         "openapi": "3.1.0",
         "info": {

@@ -49,8 +49,16 @@ SCHEMAS: dict[str, Any] = {
             **_TRACE,
         }
     ),
+    "Withheld": object_of(
+        {
+            "label": {"type": "null"},
+            "scores": {"type": "object", "maxProperties": 0},
+            "withheld": {"type": "string", "description": "why a postprocessor kept the answer back"},
+            **_TRACE,
+        }
+    ),
     "Failure": object_of({"error": _STRING, **_TRACE}),
-    "RowAnswer": {"oneOf": [ref("Answer"), ref("Failure")]},
+    "RowAnswer": {"oneOf": [ref("Answer"), ref("Withheld"), ref("Failure")]},
     "Feedback": object_of({"prediction_id": _STRING, "label": _STRING}) | {"additionalProperties": False},
     "InferRequest": object_of(
         {

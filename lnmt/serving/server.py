@@ -22,6 +22,7 @@ from lnmt.plugins import load_plugins
 from lnmt.security.binding import check_binding
 from lnmt.security.table import KeyTable
 from lnmt.security.tls import tls_context
+from lnmt.serving.postprocessors import open_postprocessors
 from lnmt.serving.processes.plan import Plan, plan
 from lnmt.serving.processes.sockets import bound, listening
 from lnmt.settings import Settings
@@ -121,6 +122,7 @@ def check(settings: Settings, name: str) -> None:
         raise LnmtError("the project has another model", where=source, value=name, allowed=params.name, fix=fix)
     check_served_task(params.task, f"{source}: task")
     load_plugins(params.plugins, settings.project)
+    open_postprocessors(params.serve.postprocessors)
     tls_context(settings.tls_certificate, settings.tls_key)
     check_binding(settings.host, settings.auth, lambda: _has_keys(settings))
     check_port(settings.host, settings.port)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lnmt.models import MODELS
+from lnmt.serving.postprocessors import POSTPROCESSORS
 from lnmt.text.processors import PROCESSORS
 from lnmt.training.callbacks import CALLBACKS
 from lnmt.training.optimizers import OPTIMIZERS
@@ -82,7 +83,7 @@ def here(made: Path, mood: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def plugin_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    tables: tuple[Any, ...] = (MODELS, PROCESSORS, OPTIMIZERS, CALLBACKS)
+    tables: tuple[Any, ...] = (MODELS, PROCESSORS, OPTIMIZERS, CALLBACKS, POSTPROCESSORS)
     for table in tables:
         monkeypatch.setattr(table, "_entries", dict(table._entries))
 

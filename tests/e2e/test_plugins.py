@@ -1,4 +1,4 @@
-"""The example plugins, one package of each kind: installed, and trained through the pipeline and the Python API."""
+"""The example plugins, one package of each kind: installed, trained by the pipeline and the Python API, and served."""
 
 from __future__ import annotations
 
@@ -12,32 +12,38 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lnmt import Config
 from lnmt.bundles import Bundle
 from lnmt.cli import run
+from lnmt.client import Client
 from lnmt.drive.environment import child_environment
 from lnmt.files import read_json, sha256_file
+from lnmt.monitoring.events import read_events
 from lnmt.params import Plugin
 from lnmt.settings import load_settings
+from tests.service_kit import Instance, make_service_project
 from tests.task_kit import task_rows
-from tests.tiny_bundle import tiny_encoder
+from tests.tiny_bundle import tiny_bundle, tiny_encoder
 
 pytestmark = pytest.mark.timeout(600)
 
-KINDS = ("model", "processor", "optimizer", "callback")
+KINDS = ("model", "processor", "optimizer", "callback", "postprocessor")
 MODULES = [f"lnmt_example_{kind}" for kind in KINDS]
 NAMES = {
     "lnmt.model": "my-custom-transformer",
     "lnmt.processor": "my-text-processor",
     "lnmt.optimizer": "my-optimizer",
     "lnmt.callback": "stop-at-target",
+    "lnmt.postprocessor": "my-postprocessor",
 }
 MODEL = {"name": "my-custom-transformer", "width": 32, "blocks": 1, "heads": 2, "dropout": 0.0}
 PROCESSOR = {"name": "my-text-processor", "word": "this", "min_words": 2}
 OPTIMIZER = {"name": "my-optimizer", "lr": 2e-3, "weight_decay": 0.1}
 CALLBACK = {"name": "stop-at-target", "metric": "macro_f1", "at_least": 0.95}
+POSTPROCESSOR = {"name": "my-postprocessor", "words": ["lawsuit"], "margin": 1.0}
 
 API = f"""
 import json, sys
@@ -59,7 +65,7 @@ print(json.dumps({{**found, "same": small.bundle.manifest.evidence["agreement"][
 
 @pytest.fixture(scope="module")
 def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the four packages installed, built from copies of their sources."""
+    """A directory with the packages installed, built from copies of their sources."""
     home = tmp_path_factory.mktemp("plugins")
     for kind in KINDS:
         shutil.copytree(repository / "examples" / "plugins" / kind, home / kind)
@@ -171,6 +177,34 @@ def test_the_python_api_trains_them(site: Path, tmp_path: Path) -> None:
     assert "macro_f1 reached 0.95" in done.stderr
     manifest = Bundle.open(tmp_path / "model").manifest
     assert (manifest.model["name"], manifest.processors) == ("my-custom-transformer", [Plugin(**PROCESSOR)])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_service_runs_the_postprocessor(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """The package installed, or its module beside params.yaml."""
+    project = make_service_project(tmp_path / "project", tiny_bundle(tmp_path / "champion"))
+    plugins = [] if installed else [MODULES[-1]]
+    changes = {"plugins": plugins, "serve.postprocessors": [POSTPROCESSOR]}
+    Config.from_yaml(project / "params.yaml").update(changes).save(project / "params.yaml")
+    if installed:
+        monkeypatch.setenv("PYTHONPATH", str(site))
+    else:
+        shutil.copy(site / f"{MODULES[-1]}.py", project)
+    service = Instance(project)
+    try:
+        service.await_ready()
+        with Client(service.url) as client:
+            close, withheld = client.predict(["a good film", "a good lawsuit"])
+        metrics = httpx.get(f"{service.url}/metrics", trust_env=False).text
+    finally:
+        service.kill()
+    assert (close.label, sorted(close.scores), close.withheld) == ("unsure", ["negative", "neutral", "positive"], None)
+    assert (withheld.label, withheld.scores, withheld.withheld) == (None, {}, "a person answers this")
+    assert 'lnmt_withheld_total{model="sentiment",postprocessor="my-postprocessor"} 1.0' in metrics
+    told = {event.id: (event.given_label, event.withheld) for event in read_events(project / ".lnmt/events")}
+    assert told == {close.prediction_id: ("unsure", None), withheld.prediction_id: (None, "a person answers this")}
 
 
 def lnmt_command(project: Path, site: Path | None, *arguments: str) -> None:

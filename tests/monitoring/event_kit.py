@@ -61,6 +61,8 @@ def events(text: st.SearchStrategy[str]) -> st.SearchStrategy[PredictionEvent]:
         latency_ms=finite,
         error=st.none() | text,
         text=st.none() | text,
+        given_label=st.none() | text,
+        withheld=st.none() | text,
     )
 
 

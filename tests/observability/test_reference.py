@@ -38,6 +38,7 @@ def used() -> Metrics:
     metrics.engine("m", "torch").observe_batch(1, 1, 1, 0.1)
     metrics.rejections.labels("invalid").inc()
     metrics.feedback.labels("m").inc()
+    metrics.withheld.labels("m", "abstain").inc()
     metrics.cache_events.labels("evicted").inc()
     for gauge in (metrics.waiting_rows, metrics.generation, metrics.bundle_bytes):
         gauge.labels("m").set(1)

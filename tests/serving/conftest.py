@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -15,6 +16,7 @@ from lnmt.bundles import Bundle
 from lnmt.errors import LnmtError
 from lnmt.monitoring.events import PredictionEvent, read_events
 from lnmt.observability.metrics import Metrics
+from lnmt.params import Plugin
 from lnmt.rollout.deployment import Deployment, Phase
 from lnmt.runtime.predictor import Predictor
 from lnmt.serving.admission import Admission
@@ -25,6 +27,7 @@ from lnmt.serving.core import Core
 from lnmt.serving.lifecycle import Lifecycle
 from lnmt.serving.limits import Limits
 from lnmt.serving.live import Live
+from lnmt.serving.postprocessors import open_postprocessors
 from lnmt.serving.predictions import Predictions
 from tests.tiny_bundle import tiny_bundle
 
@@ -124,12 +127,14 @@ def make_kit(tmp_path: Path, predictors: Callable[[Bundle], Predictor]) -> Itera
         store_text: bool = False,
         open_predictor: Callable[[Bundle], Predictor] = predictors,
         cache: ResponseCache | None = None,
+        postprocessors: Sequence[dict[str, Any]] = (),
     ) -> Kit:
         limits = limits or Limits()
         source, metrics, events = FakeSource(), Metrics(), tmp_path / "events"
         live = Live(source, open_predictor, limits, metrics, NAME)
         predictions = Predictions(events, f"sqlite:///{tmp_path / 'lnmt.db'}", metrics, keep_text=store_text)
-        core = Core(NAME, live, predictions, metrics, cache=cache, seed=7)
+        chain = open_postprocessors([Plugin(**one) for one in postprocessors])
+        core = Core(NAME, live, predictions, metrics, cache=cache, postprocessors=chain, seed=7)
         catalogue = Catalogue(NAME, lambda name: core, list, interval_s=3600)
         handlers = Handlers(catalogue, predictions, limits, Admission(), Lifecycle())
         app = create_app(handlers)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from lnmt.bundles import Bundle
 from tests.browser import Browser, browser, find_chromium
@@ -41,6 +42,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, champion: Bundle) -> Itera
 def keyed(tmp_path_factory: pytest.TempPathFactory, champion: Bundle) -> Iterator[Instance]:
     instance = Instance(make_service_project(tmp_path_factory.mktemp("keyed") / "project", champion), auth="true")
     yield from _running(instance)
+
+
+@pytest.fixture
+def silent(tmp_path: Path, champion: Bundle) -> Iterator[Instance]:
+    """A service that withholds every answer."""
+    project = make_service_project(tmp_path / "project", champion)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["serve"]["postprocessors"] = [{"name": "abstain", "below": 1.0}]
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    yield from _running(Instance(project))
 
 
 def _running(instance: Instance) -> Iterator[Instance]:
@@ -80,6 +91,17 @@ def test_the_true_label_is_told_with_a_click(page: Browser, service: Instance) -
     page.wait(PREDICTED)
     page.click("#truth button")
     page.wait("document.getElementById('thanks').textContent.startsWith('kept: ')")
+
+
+def test_a_withheld_answer_is_told_and_not_asked_about(page: Browser, silent: Instance) -> None:
+    page.open(f"{silent.url}/")
+    page.type("#text", TEXT)
+    page.click("#send")
+    page.wait(PREDICTED)
+    assert page.value("document.getElementById('label').textContent") == "withheld: the score is below 1"
+    assert page.value(SCORES) == {}
+    assert page.value("document.getElementById('asked').hidden") is True
+    assert page.value(FAILED) == ""
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
