@@ -116,9 +116,9 @@ class EventWriter:
         self._spool = spool.Spool(directory, EVENTS, max_bytes=max_bytes, max_age_s=max_age_s)
 
     def append(self, *events: PredictionEvent) -> int:
-        """Keep the events of one reply, with a single write of so many bytes.
+        """Keep the events of one reply or several, with a single write of so many bytes.
 
-        Raises Transient where the disk refuses: then the reply must not be sent. ValueError on NaN.
+        Raises Transient where the disk refuses: then no reply must be sent. ValueError on NaN.
         """
         return self._spool.append([pack_event(event) for event in events])
 

@@ -103,7 +103,9 @@ class Series:
         # the event store
         self.event_bytes = counter("lnmt_event_bytes", "Bytes of events appended to the spool")
         self.event_append_seconds = histogram(
-            "lnmt_event_append_seconds", "Seconds to append a request's events", _APPEND_SECONDS
+            "lnmt_event_append_seconds",
+            "Seconds to append the events of the replies that go out together",
+            _APPEND_SECONDS,
         )
         self.event_store_bytes = gauge(
             "lnmt_event_store_bytes", "Bytes of the event store on disk", "livemostrecent", "part"

@@ -271,9 +271,21 @@ def create_app(
 
     router = Router(routes, redirect_slashes=False, default=unmatched, lifespan=lifespan)
 
+    # A route without parameters is found by its path alone: Starlette's way there is a tenth of a request's cost here.
+    plain = [route for route in routes if "{" not in route.path]
+    direct = {(method, route.path): route.endpoint for route in plain for method in route.methods or ()}
+
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = router  # so the router raises 404 and 405, which the Guard answers
-        await router(scope, receive, send)
+        endpoint = None
+        if scope["type"] == "http" and not scope.get("root_path"):
+            endpoint = direct.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            await router(scope, receive, send)
+            return
+        scope["endpoint"], scope["path_params"] = endpoint, {}
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
     templates = {route.endpoint: route.path for route in routes}
     return Guard(

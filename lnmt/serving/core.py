@@ -80,7 +80,7 @@ class Core:
             event_of(served, one, text, keep_text=self._predictions.keep_text)
             for one, text in zip(found, texts, strict=True)
         ]
-        self._predictions.keep(events)
+        await self._predictions.keep(events)
         failed = 0
         for one, event in zip(found, events, strict=True):
             if one.row.error is not None:

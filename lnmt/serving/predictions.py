@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from lnmt.errors import LnmtError, Transient
@@ -15,6 +16,7 @@ from lnmt.monitoring.feedback import append_feedback
 from lnmt.observability.logging import get_logger
 from lnmt.observability.metrics import Metrics
 from lnmt.serving.problems import Problem
+from lnmt.serving.turns import Turn
 
 log = get_logger(__name__)
 
@@ -32,6 +34,7 @@ class Predictions:
         self._directory = directory
         self._metrics = metrics
         self._writer = EventWriter(directory)
+        self._together = Turn(self._append)
         self._index = EventIndex(url)
         order = Order(str(directory.absolute()), url, keep_s)
         self._compactor = Compactor(order, self._writer, observe=self._observe)
@@ -46,14 +49,19 @@ class Predictions:
         self._writer.close()
         self._index.close()
 
-    def keep(self, events: Sequence[PredictionEvent]) -> None:
+    async def keep(self, events: Sequence[PredictionEvent]) -> None:
         """Keep the events of one reply. Raises Problem 503: an answer that could not be traced is not given."""
-        began = time.perf_counter()
         try:
-            size = self._writer.append(*events)
+            await self._together(events)
         except Transient as error:
             raise self._unwritable(error) from error
+
+    def _append(self, replies: Sequence[Sequence[PredictionEvent]]) -> list[None]:
+        """The events of the replies that go out together, with a single write."""
+        began = time.perf_counter()
+        size = self._writer.append(*chain.from_iterable(replies))
         self._metrics.observe_append(size, time.perf_counter() - began)
+        return [None] * len(replies)
 
     def feedback(self, prediction_id: str, label: str) -> bool:
         """Keep a prediction's true label: blocking. False where no such prediction is known.

@@ -168,7 +168,9 @@ def _environment(settings: Settings, planned: Plan | None = None) -> dict[str, s
     threads = {} if planned is None else {"LNMT_THREADS": str(planned.threads)}
     # BentoML makes directories in its home; those of a project stay in the project.
     home = os.environ.get("BENTOML_HOME") or str(settings.state_dir / "bentoml")
-    return {**os.environ, **quiet_environment(), **values, **places, **threads, "BENTOML_HOME": home}
+    # The cores are the engine's: tokenising a turn's few texts on all of them costs more than it saves.
+    alone = {"TOKENIZERS_PARALLELISM": "false"}
+    return {**alone, **os.environ, **quiet_environment(), **values, **places, **threads, "BENTOML_HOME": home}
 
 
 def _url(settings: Settings, port: int) -> str:

@@ -19,6 +19,7 @@ from lnmt.runtime.engine import checked_output
 from lnmt.runtime.options import Options
 from lnmt.runtime.predictor import Predictor
 from lnmt.serving.batching.cost import BatchCost
+from lnmt.serving.batching.encoding import Encoder
 from lnmt.serving.batching.policy import Reason, Waiting, padded_tokens, release
 from lnmt.serving.batching.queue import FairQueue
 from lnmt.serving.batching.row import Expired, Item, Job, QueueFull, Retired, Row
@@ -32,7 +33,6 @@ DIGITS = 6  # of scores
 LEARNED = 10  # batches after which the expected time refuses what would come too late
 PROBE_S = 5.0  # without a batch for so long, one is run whatever is expected: engines become faster too
 FADE = 0.9  # of the rows that were here at once, a batch: who left is not waited for long
-BESIDE_S = 0.001  # what takes longer to tokenise is done beside the event loop, which stays free meanwhile
 
 
 class Observer:
@@ -71,7 +71,7 @@ class Batcher:
         self._ran = -math.inf
         self._row_seconds = 0.01  # running mean, for Retry-After
         self._width = 32.0  # running mean of a row's padded tokens
-        self._character_s = 2e-7  # running mean of tokenising; a processor of a plugin may be slow
+        self._encode = Encoder(predictor)
         self._retired = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"engine-{predictor.bundle.digest[7:15]}", daemon=True)
@@ -130,24 +130,6 @@ class Batcher:
         """Wait until a retired batcher has ended; False where it has not."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
-
-    async def _encode(self, texts: Sequence[str]) -> list[list[int] | Exception]:
-        """Token ids of each text, or the error that it met."""
-        if sum(map(len, texts)) * self._character_s > BESIDE_S:
-            return await asyncio.to_thread(self._encode_now, texts)
-        return self._encode_now(texts)
-
-    def _encode_now(self, texts: Sequence[str]) -> list[list[int] | Exception]:
-        found: list[list[int] | Exception] = []
-        began = time.perf_counter()
-        for text in texts:
-            try:
-                found.append(self.predictor.encode([text])[0])
-            except Exception as error:  # whatever a processor raises concerns this text alone
-                found.append(error)
-        took = (time.perf_counter() - began) / max(1, sum(map(len, texts)))
-        self._character_s += 0.05 * (took - self._character_s)
-        return found
 
     def _check_room(self, job: Job) -> None:
         with self._changed:
