@@ -93,7 +93,7 @@ def rows(found: Trace) -> list[tuple[str, str]]:
         *_given(event),
         *_told(found.feedback),
         ("latency", f"{event.latency_ms:.1f} ms{', from the cache' if event.cached else ''}"),
-        ("arm", f"{event.arm}, generation {event.generation} of {event.model}"),
+        ("arm", f"{event.arm}, generation {event.generation} of {event.model}{_pinned(event)}"),
     ]
     if found.deployment is not None:
         lines.append(("deployment", f"{found.deployment.phase}; {found.deployment.why}"))
@@ -134,6 +134,10 @@ def _given(event: PredictionEvent) -> list[tuple[str, str]]:
     if event.withheld is not None:
         return [("withheld", event.withheld)]
     return [] if event.given_label is None else [("told as", event.given_label)]
+
+
+def _pinned(event: PredictionEvent) -> str:
+    return ", chosen by the caller" if event.pinned else ""
 
 
 def _answer(event: PredictionEvent) -> str:

@@ -120,6 +120,12 @@ def test_what_a_person_reads(world: World) -> None:
     assert render(found).splitlines()[2] == "answer      positive (0.750)"
 
 
+def test_a_caller_who_chose_the_bundle_is_told(world: World) -> None:
+    found = world.trace(world.write(replace(world.event, pinned=True)))
+    assert ("arm", "challenger, generation 2 of sentiment, chosen by the caller") in rows(found)
+    assert found.as_dict()["event"]["pinned"] is True
+
+
 def test_the_trace_is_json_and_carries_no_text(world: World) -> None:
     text = json.dumps(world.trace(world.write(world.event)).as_dict())
     assert json.loads(text)["lineage"]["commit"] == LINEAGE.commit

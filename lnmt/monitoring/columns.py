@@ -25,7 +25,8 @@ def schema_of(kind: type) -> pa.Schema:
     import pyarrow as pa
 
     numbers = pa.list_(pa.float64())
-    types = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "list[float]": numbers}
+    flag = pa.bool_()
+    types = {"float": pa.float64(), "int": pa.int64(), "bool": flag, "bool | None": flag, "list[float]": numbers}
     named: list[tuple[str, Any]] = []
     for field in fields(kind):
         if field.type == "dict[str, float]":

@@ -62,6 +62,8 @@ class PredictionEvent:
     text: str | None  # only under LNMT_STORE_TEXT
     given_label: str | None = None  # that the reply told; null where it is `label`, or none was told
     withheld: str | None = None  # why the reply told no label
+    # None by default and not False, since older segments lack the column, and what they lack is read as null.
+    pinned: bool | None = None  # the caller chose the bundle, so the arm was not drawn; null where nobody could choose
 
 
 class _Entropy:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lnmt.types import Arm
+
 Phase = Literal["idle", "canary", "promoted", "rolled back", "stopped"]
 
 
@@ -20,6 +22,12 @@ class Deployment:
     share: float  # of the traffic for the challenger, 0…1
     since: float  # unix seconds
     why: str
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """The arm of each live bundle, by digest; the champion first."""
+        named: tuple[tuple[str | None, Arm], ...] = ((self.champion, "champion"), (self.challenger, "challenger"))
+        return {digest: arm for digest, arm in named if digest is not None}
 
 
 @dataclass(frozen=True)

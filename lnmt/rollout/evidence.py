@@ -29,6 +29,8 @@ class Served(Protocol):
     def latency_ms(self) -> float: ...
     @property
     def error(self) -> str | None: ...
+    @property
+    def pinned(self) -> bool | None: ...
 
 
 @dataclass
@@ -42,13 +44,16 @@ def evidence(events: Iterable[Served], deployment: Deployment) -> dict[Arm, ArmE
     """Both arms' evidence under this generation of the deployment.
 
     An answered row is a request here. Events of other models and generations are passed over: under
-    another generation the same arm was another bundle or another share of the traffic. An event told
+    another generation the same arm was another bundle or another share of the traffic. So are answers
+    whose callers chose the bundle: they were not drawn, so the arms would not be alike. An event told
     twice counts once. Latency is that of answers an engine computed: errors and cached ones are out.
     """
     counts: dict[Arm, _Count] = {"champion": _Count(), "challenger": _Count()}
     seen: set[str] = set()
     for item in events:
         if item.model != deployment.name or item.generation != deployment.generation or item.id in seen:
+            continue
+        if item.pinned:
             continue
         seen.add(item.id)
         count = counts[item.arm]

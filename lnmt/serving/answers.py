@@ -47,6 +47,7 @@ class Served:
     received: float  # unix seconds
     latency_ms: float
     unit: str | None  # sha256 of the stickiness key
+    pinned: bool  # the caller chose the bundle
 
     @property
     def bundle(self) -> str:
@@ -82,6 +83,7 @@ def event_of(served: Served, one: Found, text: str, *, keep_text: bool) -> Predi
         text=text if keep_text else None,
         given_label=None if found is None or told == found.label else told,
         withheld=None if reply is None else reply.withheld,
+        pinned=served.pinned,
     )
 
 

@@ -25,6 +25,7 @@ from lnmt.serving.admission import Admission
 from lnmt.serving.answers import Answer
 from lnmt.serving.cached import Call
 from lnmt.serving.catalogue import Catalogue
+from lnmt.serving.core import arm_of
 from lnmt.serving.deadline import deadline
 from lnmt.serving.guard import Guard
 from lnmt.serving.inference_protocol import FIELDS, infer_body, model_metadata, parse_infer
@@ -35,6 +36,7 @@ from lnmt.serving.openapi import document
 from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem, json_response
 from lnmt.serving.requests import parse_feedback, parse_predict, read_object
+from lnmt.types import Arm
 
 DRAIN_S = 20.0
 PRINCIPAL = "lnmt.principal"  # in a request's scope
@@ -82,11 +84,11 @@ class Handlers:
         return json_response(answers[0].body(), 200 if answers[0].error is None else 500, _trace(answers))
 
     async def infer(self, request: Request) -> Response:
-        """POST /v2/models/{name}/infer: the Open Inference Protocol."""
+        """POST /v2/models/{name}[/versions/{version}]/infer: the Open Inference Protocol."""
         call = self._call(request)
         wanted = parse_infer(await read_object(request, FIELDS, self.limits), self.limits)
         core = await self.catalogue.core(request.path_params["name"], call.deadline)
-        answers = await core.predict(wanted.texts, wanted.user, call)
+        answers = await core.predict(wanted.texts, wanted.user, call, request.path_params.get("version"))
         try:
             return json_response(infer_body(core.name, wanted, answers), headers=_trace(answers))
         except Problem as problem:
@@ -118,17 +120,19 @@ class Handlers:
         return json_response({"ready": True})
 
     async def model(self, request: Request) -> Response:
-        """GET /v2/models/{name}."""
+        """GET /v2/models/{name}[/versions/{version}]: without a version, of the champion."""
         core = await self.catalogue.core(request.path_params["name"], self._call(request).deadline)
-        snapshot = core.snapshot()
-        manifest = snapshot.batcher("champion").predictor.bundle.manifest
-        versions = [digest for digest in (snapshot.deployment.champion, snapshot.deployment.challenger) if digest]
-        return json_response(model_metadata(core.name, versions, manifest))
+        snapshot, version = core.snapshot(), request.path_params.get("version")
+        arm: Arm = "champion" if version is None else arm_of(snapshot.deployment, version)
+        manifest = snapshot.batcher(arm).predictor.bundle.manifest
+        return json_response(model_metadata(core.name, list(snapshot.deployment.arms), manifest))
 
     async def model_ready(self, request: Request) -> Response:
-        """GET /v2/models/{name}/ready."""
-        name = request.path_params["name"]
-        self.catalogue.loaded(name).snapshot()
+        """GET /v2/models/{name}[/versions/{version}]/ready."""
+        name, version = request.path_params["name"], request.path_params.get("version")
+        snapshot = self.catalogue.loaded(name).snapshot()
+        if version is not None:
+            arm_of(snapshot.deployment, version)
         return json_response({"name": name, "ready": True})
 
     async def models(self, request: Request) -> Response:
@@ -193,6 +197,9 @@ class Handlers:
             ("POST", "/v2/models/{name}/infer", "predict", self.infer),
             ("GET", "/v2/models/{name}/ready", "public", self.model_ready),
             ("GET", "/v2/models/{name}", "read", self.model),
+            ("POST", "/v2/models/{name}/versions/{version}/infer", "predict", self.infer),
+            ("GET", "/v2/models/{name}/versions/{version}/ready", "public", self.model_ready),
+            ("GET", "/v2/models/{name}/versions/{version}", "read", self.model),
             ("GET", "/v2/health/live", "public", self.server_live),
             ("GET", "/v2/health/ready", "public", self.server_ready),
             ("GET", "/v2", "public", self.server),

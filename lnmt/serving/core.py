@@ -64,18 +64,21 @@ class Core:
             )
         return snapshot
 
-    async def predict(self, texts: Sequence[str], user: str | None, call: Call = ANYONE) -> list[Answer]:
-        """One answer a text, all of one arm.
+    async def predict(
+        self, texts: Sequence[str], user: str | None, call: Call = ANYONE, version: str | None = None
+    ) -> list[Answer]:
+        """One answer a text, all of one arm: that of the bundle `version`, where the caller chose one.
 
-        Raises Problem 429 where the queue is full, 503 where nothing is live, 504 where the deadline comes first.
+        Raises Problem 404 where `version` is not live, 429 where the queue is full, 503 where nothing is live, 504
+        where the deadline comes first.
         """
         received, started = time.time(), time.perf_counter()
-        deployment, arm, found = await self._ask(texts, user, call)
+        deployment, arm, found = await self._ask(texts, user, call, version)
         if self._postprocessors is not None:
             found = [_told(self._postprocessors, one, text) for one, text in zip(found, texts, strict=True)]
         latency_ms = round((time.perf_counter() - started) * 1000, 3)
         unit = None if user is None else f"sha256:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()}"
-        served = Served(deployment, arm, received, latency_ms, unit)
+        served = Served(deployment, arm, received, latency_ms, unit, pinned=version is not None)
         events = [
             event_of(served, one, text, keep_text=self._predictions.keep_text)
             for one, text in zip(found, texts, strict=True)
@@ -95,15 +98,21 @@ class Core:
             self.metrics.observe_answers(self.name, arm, "error", failed)
         return [answer_of(event, one.reply) for one, event in zip(found, events, strict=True)]
 
-    async def _ask(self, texts: Sequence[str], user: str | None, call: Call) -> tuple[Deployment, Arm, list[Found]]:
-        """The rows, and what gave them. A bundle retired in between is not asked again: the next generation is."""
+    async def _ask(
+        self, texts: Sequence[str], user: str | None, call: Call, version: str | None
+    ) -> tuple[Deployment, Arm, list[Found]]:
+        """The rows, and what gave them. A bundle retired in between is not asked again: the next generation is.
+
+        There the arm is decided anew, so that a `version` which has gone is refused and not another's answer given.
+        """
         draw = self._random.random()
         while True:
             snapshot = self.snapshot()
-            arm = assign(snapshot.deployment, user, draw)
+            deployment = snapshot.deployment
+            arm = assign(deployment, user, draw) if version is None else arm_of(deployment, version)
             self._waiting.inc(len(texts))
             try:
-                return snapshot.deployment, arm, await self._rows(snapshot.batcher(arm), texts, call)
+                return deployment, arm, await self._rows(snapshot.batcher(arm), texts, call)
             except Retired:
                 continue
             finally:
@@ -131,6 +140,16 @@ class Core:
                 fix="allow more time, or send again when less is waiting",
                 headers={"Retry-After": "1"},
             ) from None
+
+
+def arm_of(deployment: Deployment, version: str) -> Arm:
+    """The arm that serves the bundle `version`, a digest. Raises Problem 404 where none does."""
+    arms = deployment.arms
+    if version not in arms:
+        where = f"version {version[:100]} of {deployment.name}"
+        fix = "ask for a version that is live, or leave /versions/… out of the path: then the share decides"
+        raise Problem(404, "no such version is live", where=where, allowed=", ".join(arms), fix=fix)
+    return arms[version]
 
 
 def _told(postprocessors: Postprocessors, one: Found, text: str) -> Found:

@@ -74,7 +74,7 @@ def infer_body(name: str, request: InferRequest, answers: Sequence[Answer]) -> d
 
 
 def model_metadata(name: str, versions: Sequence[str], manifest: Manifest) -> dict[str, Any]:
-    """What a model takes and gives."""
+    """What a model takes and gives; `versions` may each be asked for."""
     return {
         "name": name,
         "versions": list(versions),

@@ -15,7 +15,7 @@ _REFUSALS = {
     "400": "not JSON",
     "401": "no valid API key",
     "403": "the key's role does not allow it",
-    "404": "unknown model, prediction or route",
+    "404": "unknown model, version, prediction or route",
     "408": "the body came too slowly",
     "409": "the service's own model stays",
     "413": "body too large",
@@ -70,25 +70,8 @@ def document(name: str, limits: Limits) -> dict[str, Any]:
                     body=ref("Feedback"),
                 )
             },
-            "/v2/models/{name}/infer": {
-                "parameters": [_NAME],
-                "post": _operation(
-                    "Open Inference Protocol: classify a BYTES tensor",
-                    "predict",
-                    ref("InferReply"),
-                    (*_ANSWER, "404"),
-                    body=ref("InferRequest"),
-                    traced=True,
-                ),
-            },
-            "/v2/models/{name}": {
-                "parameters": [_NAME],
-                "get": _operation("Model metadata", "read", ref("Model"), ("404", "422", "503", "504")),
-            },
-            "/v2/models/{name}/ready": {
-                "parameters": [_NAME],
-                "get": _operation("Is the model ready?", "public", ref("ModelReady"), ("404", "503")),
-            },
+            **_asked("model", "/v2/models/{name}", [_NAME]),
+            **_asked("version", "/v2/models/{name}/versions/{version}", [_NAME, _VERSION]),
             "/models": {"get": _operation("The models that are loaded or could be", "read", ref("Models"))},
             "/models/{name}/load": {
                 "parameters": [_NAME],
@@ -116,6 +99,31 @@ def document(name: str, limits: Limits) -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
+        },
+    }
+
+
+def _asked(what: str, path: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    """The paths at which the Open Inference Protocol asks a model, or one version of it."""
+    return {
+        f"{path}/infer": {
+            "parameters": parameters,
+            "post": _operation(
+                f"Open Inference Protocol: have the {what} classify a BYTES tensor",
+                "predict",
+                ref("InferReply"),
+                (*_ANSWER, "404"),
+                body=ref("InferRequest"),
+                traced=True,
+            ),
+        },
+        path: {
+            "parameters": parameters,
+            "get": _operation(f"Metadata of the {what}", "read", ref("Model"), ("404", "422", "503", "504")),
+        },
+        f"{path}/ready": {
+            "parameters": parameters,
+            "get": _operation(f"Is the {what} ready?", "public", ref("ModelReady"), ("404", "503")),
         },
     }
 
@@ -154,6 +162,13 @@ def _operation(
 
 
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+_VERSION = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "description": "digest of a bundle that is live: `versions` of the model's metadata",
+    "schema": {"type": "string"},
+}
 _TIMEOUT = {
     "name": HEADER,
     "in": "header",

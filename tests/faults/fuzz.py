@@ -47,6 +47,8 @@ class Fuzz:
         self.checks: list[Any] = list(schemathesis.checks.CHECKS.get_by_names(list(CHECKS)))
         self.session = requests.Session()
         self.session.trust_env = False
+        champion = httpx.get(f"{url}/readyz", trust_env=False).json()["champion"]
+        self.live = {"name": NAME, "version": champion}
         self.statuses: Counter[int] = Counter()
         self.answered: set[str] = set()
         self.failures: Counter[str] = Counter()
@@ -62,9 +64,13 @@ class Fuzz:
         assert all(isinstance(one, Ok) for one in found), found
         return [one.ok() for one in found if isinstance(one, Ok)]
 
+    def named(self, operation: Operation) -> dict[str, str] | None:
+        """The model and its version, where the path asks for them."""
+        return {key: value for key, value in self.live.items() if f"{{{key}}}" in operation.path} or None
+
     def draw(self, operation: Operation, mode: GenerationMode, count: int, number: int) -> None:
-        """At most `count` requests of one operation; every other time its name is that of the model."""
-        named = _named(operation) if number % 2 else None
+        """At most `count` requests of one operation; every other time its path names what is live."""
+        named = self.named(operation) if number % 2 else None
 
         @seed(number)
         @settings(
@@ -135,22 +141,19 @@ def _known(fuzz: Fuzz, url: str) -> None:
     """Requests that must be answered, and that chance hardly draws."""
     one = httpx.post(f"{url}/predict", json={"text": "a good film"}, trust_env=False).json()
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": [["a good film"], "poor"]}
+    tensors: list[Any] = [
+        {"inputs": [tensor | {"data": [["a good film"], ["poor"]]}]},
+        {"id": "x", "inputs": [tensor | {"shape": [1], "data": ["poor"]}], "outputs": [{"name": "scores"}]},
+    ]
     bodies: dict[str, list[Any]] = {
         "POST /predict": [{"text": "a good film", "user": "anna"}, {"text": ["a good film", "poor"]}],
         "POST /feedback": [{"prediction_id": one["prediction_id"], "label": one["label"]}],
-        "POST /v2/models/{name}/infer": [
-            {"inputs": [tensor | {"data": [["a good film"], ["poor"]]}]},
-            {"id": "x", "inputs": [tensor | {"shape": [1], "data": ["poor"]}], "outputs": [{"name": "scores"}]},
-        ],
+        "POST /v2/models/{name}/infer": tensors,
+        "POST /v2/models/{name}/versions/{version}/infer": tensors,
     }
     for operation in fuzz.operations():
         for body in bodies.get(operation.label, []):
-            fuzz.ask(operation.Case(path_parameters=_named(operation), body=body, media_type="application/json"))
-
-
-def _named(operation: Operation) -> dict[str, str] | None:
-    """The model's name, where the path asks for one."""
-    return {"name": NAME} if "{name}" in operation.path else None
+            fuzz.ask(operation.Case(path_parameters=fuzz.named(operation), body=body, media_type="application/json"))
 
 
 def _told(failure: BaseException) -> str:

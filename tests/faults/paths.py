@@ -14,7 +14,7 @@ import httpx
 
 from tests.faults.kit import Outcome
 from tests.faults.wire import Connections, Reply, closed_loop, get
-from tests.service_kit import Instance, make_service_project
+from tests.service_kit import NAME, Instance, make_service_project
 from tests.tiny_bundle import tiny_bundle
 
 # HEAD is not among them: this client would wait for its body.
@@ -35,7 +35,8 @@ UNKNOWN = (
     "/metrics/{0}?{0}={0}",
     "/v2/{0}",
     "/v2/models/{0}/{0}",
-    "/v2/models/{0}/versions/{0}/infer",
+    "/v2/models/{0}/versions/{0}/{0}",
+    f"/v2/models/{NAME}/versions/{{0}}",
     "/models/{0}",
 )
 
@@ -47,7 +48,7 @@ def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Out
     try:
         service.await_ready()
         spec = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
-        named = [path.replace("{name}", "{0}") for path in spec["paths"] if "{name}" in path]
+        named = [path.format(name="{0}", version="{0}") for path in spec["paths"] if "{name}" in path]
         asyncio.run(_wander(count, service.port, [*UNKNOWN, *named], random.Random(seed), outcome, tick))
     finally:
         service.kill()

@@ -63,6 +63,7 @@ def events(text: st.SearchStrategy[str]) -> st.SearchStrategy[PredictionEvent]:
         text=st.none() | text,
         given_label=st.none() | text,
         withheld=st.none() | text,
+        pinned=st.none() | st.booleans(),
     )
 
 

@@ -97,17 +97,24 @@ def test_a_segment_without_the_newest_columns_is_read_and_merged(
 ) -> None:
     monkeypatch.setattr(compaction, "MERGE", 2)
     table = parse([row for one in ("a", "b") if (row := event_row(pack_event(event(one))))], schema_of(PredictionEvent))
-    old = table.drop_columns(["given_label", "withheld"])
+    old = table.drop_columns(["given_label", "withheld", "pinned"])
     write_segment(old, tmp_path, "events", 0, times_of(table, "time", "time"), ["old"])
     assert list(read_events(tmp_path)) == [event("a"), event("b")]
     writer = EventWriter(tmp_path)
     writer.append(replace(event("c"), given_label="unsure"), replace(event("d"), withheld="a person answers this"))
+    writer.append(replace(event("e"), pinned=True))
     writer.close()
     compact(tmp_path, index)
     [merged] = segment_files(tmp_path, "events")
     assert merged.name.startswith("events-1-")
-    found = {one.id: (one.given_label, one.withheld) for one in read_events(tmp_path)}
-    assert found == {"a": (None, None), "b": (None, None), "c": ("unsure", None), "d": (None, "a person answers this")}
+    found = {one.id: (one.given_label, one.withheld, one.pinned) for one in read_events(tmp_path)}
+    assert found == {
+        "a": (None, None, None),
+        "b": (None, None, None),
+        "c": ("unsure", None, None),
+        "d": (None, "a person answers this", None),
+        "e": (None, None, True),
+    }
 
 
 def test_a_file_that_is_written_is_left(tmp_path: Path, index: EventIndex) -> None:

@@ -67,7 +67,7 @@ def test_lines_of_an_older_version_are_read(tmp_path: Path) -> None:
 
 
 def test_lines_without_the_newest_fields_are_read(tmp_path: Path) -> None:
-    old = {name: value for name, value in vars(EVENT).items() if name not in ("given_label", "withheld")}
+    old = {name: value for name, value in vars(EVENT).items() if name not in ("given_label", "withheld", "pinned")}
     line = json.dumps(old, separators=(",", ":")).encode("ascii")
     (tmp_path / "events-1700000000000-1-0123abcd.spool").write_bytes(b"\n%08x %b\n" % (zlib.crc32(line), line))
     assert list(read_events(tmp_path)) == [EVENT]

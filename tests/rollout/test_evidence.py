@@ -18,6 +18,7 @@ class Row:
     cached: bool = False
     model: str = "sentiment"
     generation: int = 2
+    pinned: bool | None = False
 
 
 def test_no_events_are_no_evidence() -> None:
@@ -41,6 +42,11 @@ def test_other_models_and_generations_are_passed_over() -> None:
     row = Row("1")
     rows = [replace(row, model="topic"), replace(row, generation=1), replace(row, generation=3)]
     assert evidence(rows, CANARY)["champion"] == ArmEvidence(0, 0, None)
+
+
+def test_callers_who_chose_the_bundle_are_passed_over() -> None:
+    rows = [Row("1", pinned=True), Row("2", "challenger", pinned=True, error="boom"), Row("3", pinned=None)]
+    assert evidence(rows, CANARY) == {"champion": ArmEvidence(1, 0, 10.0), "challenger": ArmEvidence(0, 0, None)}
 
 
 def test_an_event_told_twice_counts_once() -> None:

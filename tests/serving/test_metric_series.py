@@ -13,6 +13,7 @@ from tests.serving.conftest import Kit
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "BREW", "get")
 PARTS = ["predict", "v2", "models", "..", ".", "", "%00", "é", "\u2028", "metrics", "infer", "a" * 200, "{name}", ";x"]
+PARTS += ["versions", "ready"]
 PATHS = 2_000
 
 
@@ -65,8 +66,10 @@ def test_random_paths_make_no_series(kit: Kit) -> None:
 
     async def each_kind() -> None:
         for method in METHODS:
-            for path in ("/nope", "/v2/models/nope", "/v2/models/nope/ready", "/v2/models/nope/infer"):
-                await ask(kit, method, path)
+            for model in ("/v2/models/nope", "/v2/models/nope/versions/nope"):
+                for path in (model, f"{model}/ready", f"{model}/infer"):
+                    await ask(kit, method, path)
+            await ask(kit, method, "/nope")
 
     asyncio.run(each_kind())
     before = series(kit)

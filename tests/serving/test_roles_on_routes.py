@@ -32,6 +32,7 @@ class Keyed:
     client: TestClient
     keys: dict[Role, str]
     revoked: str  # of an admin
+    version: str  # that is live
 
     def status(self, method: str, path: str, key: str | None) -> int:
         """Of a request that would be answered if its caller may send it."""
@@ -39,7 +40,8 @@ class Keyed:
         body = TENSOR if path.endswith("/infer") else BODY if path == "/predict" else {}
         if path == "/feedback":
             body = {"prediction_id": self.prediction_id, "label": "positive"}
-        url = "http://testserver" + path.replace("{name}", NAME)  # whole: `//models` alone would name another host
+        path = path.replace("{name}", NAME).replace("{version}", self.version)
+        url = "http://testserver" + path  # whole: `//models` alone would name another host
         return self.client.request(method, url, headers=headers, json=body if method == "POST" else None).status_code
 
     @property
@@ -63,7 +65,7 @@ def keyed(make_kit: MakeKit, champion: Bundle, tmp_path: Path) -> Iterator[Keyed
         assert client.get("/models", headers={"X-API-Key": revoked}).status_code == 200, "it was a key"
         table.revoke(gone.id)
         keyring.refresh()
-        yield Keyed(kit, client, keys, revoked)
+        yield Keyed(kit, client, keys, revoked, champion.digest)
 
 
 def test_every_route_answers_the_roles_of_its_action_and_no_other(keyed: Keyed) -> None:
