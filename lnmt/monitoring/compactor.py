@@ -76,15 +76,15 @@ class Compactor:
 
     def run_pass(self) -> None:
         """Ask for one pass and wait for it; raises nothing."""
-        if self._writer is not None:
-            self._writer.rotate()
-        if not Path(self._order.directory).exists() or not self._elected():
-            return
         try:
+            if self._writer is not None:
+                self._writer.rotate()
+            if not Path(self._order.directory).exists() or not self._elected():
+                return
             done = self._ask()
-        except (OSError, ValueError) as error:  # no process, or it died
+        except (OSError, ValueError) as error:  # a disk that refuses, no process, or it died
             self._end_process()
-            self._tell({f"the process that compacts ended: {error}"})
+            self._tell({str(error)})
             return
         self._observe(done)
         self._tell(set(done.failures))
@@ -102,9 +102,6 @@ class Compactor:
                 self._lock.acquire()
             except Timeout:
                 return False
-            except OSError as error:  # a disk that refuses
-                self._tell({str(error)})
-                return False
         return True
 
     def _ask(self) -> Pass:
@@ -113,7 +110,10 @@ class Compactor:
         assert process.stdout is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        return Pass(**json.loads(process.stdout.readline()))
+        told = process.stdout.readline()
+        if not told:
+            raise OSError("the process that compacts ended")
+        return Pass(**json.loads(told))
 
     def _start_process(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(

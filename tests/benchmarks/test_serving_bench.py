@@ -21,7 +21,7 @@ from lnmt.errors import LnmtError
 from lnmt.runtime.capabilities import capabilities
 
 NONE = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
-OUTPUT = """Running 2s test @ http://localhost:3000/predict
+OUTPUT = """Running 2s test @ http://service.test/predict
   2 threads and 8 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev
     Latency     2.10ms  410.00us   9.02ms   91.20%
