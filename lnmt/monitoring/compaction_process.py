@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,15 +57,17 @@ def run_pass(order: Order, index: EventIndex) -> Pass:
     except Exception as error:  # whatever it is, the next pass tries again
         done, failures = Compacted(), [str(error)]
     seconds = time.perf_counter() - began
-    return Pass(seconds, failures, done.damaged_lines, _size(directory, SPOOL), _size(directory, SEGMENT))
+    sizes = _sizes(directory)
+    return Pass(seconds, failures, done.damaged_lines, sizes[SPOOL], sizes[SEGMENT])
 
 
-def _size(directory: Path, suffix: str) -> int:
-    total = 0
-    for path in directory.rglob(f"*{suffix}"):
+def _sizes(directory: Path) -> Counter[str]:
+    """Bytes of the files below `directory`, by their suffix."""
+    sizes: Counter[str] = Counter()
+    for path in directory.rglob("*.*"):
         with suppress(FileNotFoundError):  # a writer's file has just got its name
-            total += path.stat().st_size
-    return total
+            sizes[path.suffix] += path.stat().st_size
+    return sizes
 
 
 def serve(asked: IO[str], told: IO[str]) -> None:

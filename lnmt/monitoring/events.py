@@ -201,7 +201,10 @@ def pack_event(event: PredictionEvent) -> bytes:
 
 
 def unpack_event(payload: bytes) -> PredictionEvent | None:
-    """The event of a line, also of one without a tag or with an older one; None for a line of another kind."""
+    """The event of a line, also of one without a tag or with another one; None for a line of another kind.
+
+    Fields that a newer LNMT writes are left out.
+    """
     try:
         text = payload[payload.index(b"{") :]
         try:
@@ -210,8 +213,8 @@ def unpack_event(payload: bytes) -> PredictionEvent | None:
             value = json.loads(text)
         if "labels" in value:
             value["scores"] = dict(zip(value.pop("labels"), value["scores"], strict=True))
-        return PredictionEvent(**value)
-    except (ValueError, TypeError, KeyError):
+        return PredictionEvent(**{name: found for name, found in value.items() if name in _FIELDS})
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -226,7 +229,8 @@ def event_row(payload: bytes) -> bytes | None:
     return None if event is None else json.dumps(_flat(event), ensure_ascii=False).encode("utf-8", "replace")
 
 
-_TAG = b"%08x " % zlib.crc32(",".join(field.name for field in fields(PredictionEvent)).encode())
+_FIELDS = {field.name: None for field in fields(PredictionEvent)}  # in their order
+_TAG = b"%08x " % zlib.crc32(",".join(_FIELDS).encode())
 
 
 def _flat(event: PredictionEvent) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lnmt.monitoring.event_files import ReadReport
 from lnmt.monitoring.events import (
     EventWriter,
     PredictionEvent,
+    event_row,
     find_event,
     id_time,
     new_id,
@@ -71,6 +72,17 @@ def test_lines_without_the_newest_fields_are_read(tmp_path: Path) -> None:
     line = json.dumps(old, separators=(",", ":")).encode("ascii")
     (tmp_path / "events-1700000000000-1-0123abcd.spool").write_bytes(b"\n%08x %b\n" % (zlib.crc32(line), line))
     assert list(read_events(tmp_path)) == [EVENT]
+
+
+def test_lines_of_a_newer_version_are_read_without_what_it_added(tmp_path: Path) -> None:
+    newer = b"0badc0de " + json.dumps({**vars(EVENT), "later": {"a": [1]}}).encode("ascii")
+    (tmp_path / "events-1700000000000-1-0123abcd.spool").write_bytes(pack(newer))
+    report = ReadReport()
+    assert list(read_events(tmp_path, report=report)) == [EVENT]
+    assert report.corrupt == 0
+    row = event_row(newer)
+    assert row is not None
+    assert "later" not in json.loads(row)
 
 
 def test_an_id_counts_once(tmp_path: Path) -> None:
