@@ -58,7 +58,13 @@ def document(name: str, limits: Limits) -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": _operation(
-                    "Classify a text, or a list of them", "predict", answers, _ANSWER, body=predict, traced=True
+                    "Classify a text, or a list of them",
+                    "predict",
+                    answers,
+                    _ANSWER,
+                    body=predict,
+                    traced=True,
+                    failure=ref("Failure"),
                 )
             },
             "/feedback": {
@@ -137,8 +143,12 @@ def _operation(
     body: dict[str, Any] | None = None,
     kind: str = "application/json",
     traced: bool = False,
+    failure: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What may be sent, what comes, and who may: `action` as in the table of routes."""
+    """What may be sent, what comes, and who may: `action` as in the table of routes.
+
+    `failure`: what comes with a 500 where the request was answered, and that answer is an error.
+    """
     done: dict[str, Any] = {"description": "done", "content": {kind: {"schema": reply}}}
     found: dict[str, Any] = {"summary": summary, "x-lnmt-action": action}
     if traced:
@@ -153,11 +163,14 @@ def _operation(
         refusals = {*refusals, "401", "403", "429"}
     if body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    refused = {"application/json": {"schema": ref("Refusal")}}
-    found["responses"] = {
-        "200": done,
-        **{status: {"description": _REFUSALS[status], "content": refused} for status in sorted(refusals)},
+    refused: dict[str, Any] = dict.fromkeys(sorted(refusals), ref("Refusal"))
+    if failure is not None:
+        refused["500"] = {"anyOf": [failure, ref("Refusal")]}
+    responses = {
+        status: {"description": _REFUSALS[status], "content": {"application/json": {"schema": schema}}}
+        for status, schema in refused.items()
     }
+    found["responses"] = {"200": done, **responses}
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import requests
 import schemathesis
+import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -106,7 +107,9 @@ class Fuzz:
 def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Outcome:
     """At least `count` requests, half of them such as the document forbids."""
     outcome = Outcome("requests drawn from the document", 0)
-    service = Instance(make_service_project(directory / "project", tiny_bundle(directory / "bundle")))
+    project = make_service_project(directory / "project", tiny_bundle(directory / "bundle"))
+    _with_postprocessors(project / "params.yaml")
+    service = Instance(project)
     try:
         service.await_ready()
         fuzz = Fuzz(service.url)
@@ -137,6 +140,13 @@ def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Out
 UNLOAD = "POST /models/{name}/unload"  # of the service's own model: it stays, and there is no other
 
 
+def _with_postprocessors(path: Path) -> None:
+    """The parameters with steps that withhold some answers, and tell less of others."""
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["serve"]["postprocessors"] = [{"name": "abstain", "below": 0.4}, {"name": "top_scores", "k": 2}]
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
 def _known(fuzz: Fuzz, url: str) -> None:
     """Requests that must be answered, and that chance hardly draws."""
     one = httpx.post(f"{url}/predict", json={"text": "a good film"}, trust_env=False).json()
@@ -147,7 +157,7 @@ def _known(fuzz: Fuzz, url: str) -> None:
     ]
     bodies: dict[str, list[Any]] = {
         "POST /predict": [{"text": "a good film", "user": "anna"}, {"text": ["a good film", "poor"]}],
-        "POST /feedback": [{"prediction_id": one["prediction_id"], "label": one["label"]}],
+        "POST /feedback": [{"prediction_id": one["prediction_id"], "label": "positive"}],
         "POST /v2/models/{name}/infer": tensors,
         "POST /v2/models/{name}/versions/{version}/infer": tensors,
     }

@@ -26,7 +26,7 @@ from lnmt.serving.postprocessors import (
     TopScores,
     open_postprocessors,
 )
-from lnmt.serving.schemas import SCHEMAS
+from lnmt.serving.schemas import SCHEMAS, ref
 from lnmt.serving.server import serve
 from lnmt.settings import Settings
 from lnmt.trace import Trace, rows
@@ -294,8 +294,7 @@ def test_replies_are_as_the_document_says(make_kit: MakeKit, champion: Bundle) -
     kit = kit_with(make_kit, champion, withhold("good"), {"name": "on-word", "word": "awful", "act": "fail"})
 
     def fits(kind: str, row: object) -> bool:
-        schema = {"$ref": f"#/components/schemas/{kind}", "components": {"schemas": SCHEMAS}}
-        return jsonschema_rs.is_valid(schema, row)
+        return fits_schema(ref(kind), row)
 
     rows = kit.client.post("/predict", json={"text": TEXTS}).json()
     assert [[kind for kind in ("Withheld", "Failure", "Answer") if fits(kind, row)] for row in rows] == [
@@ -304,6 +303,20 @@ def test_replies_are_as_the_document_says(make_kit: MakeKit, champion: Bundle) -
         ["Answer"],
     ]
     assert all(fits("RowAnswer", row) for row in rows)
+
+
+def test_a_text_that_fails_alone_is_as_the_document_says(make_kit: MakeKit, champion: Bundle) -> None:
+    kit = kit_with(make_kit, champion, {"name": "on-word", "word": "awful", "act": "fail"})
+    responses = kit.client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
+    schemas = {status: response["content"]["application/json"]["schema"] for status, response in responses.items()}
+    reply = kit.client.post("/predict", json={"text": "an awful plot"})
+    assert reply.status_code == 500
+    assert fits_schema(schemas["500"], reply.json())
+    assert not fits_schema(schemas["503"], reply.json())
+
+
+def fits_schema(schema: dict[str, Any], value: object) -> bool:
+    return jsonschema_rs.is_valid({**schema, "components": {"schemas": SCHEMAS}}, value)
 
 
 def test_a_trace_tells_what_was_told(make_kit: MakeKit, champion: Bundle) -> None:
