@@ -53,7 +53,7 @@ demo: setup
 	@python -m examples.demo
 
 test: setup
-	python -m pytest $(PYTEST)
+	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST)
 
 check: lint types layers docs
 
