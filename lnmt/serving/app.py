@@ -26,7 +26,7 @@ from lnmt.serving.answers import Answer
 from lnmt.serving.cached import Call
 from lnmt.serving.catalogue import Catalogue
 from lnmt.serving.core import arm_of
-from lnmt.serving.deadline import deadline
+from lnmt.serving.deadline import deadline, gone
 from lnmt.serving.guard import Guard
 from lnmt.serving.inference_protocol import FIELDS, infer_body, model_metadata, parse_infer
 from lnmt.serving.lifecycle import Lifecycle
@@ -234,7 +234,8 @@ class Handlers:
 
     def _call(self, request: Request) -> Call:
         """Who asks, and until when."""
-        return Call(request.scope[PRINCIPAL].id, deadline(request.scope, self.limits.timeout_s))
+        scope = request.scope
+        return Call(scope[PRINCIPAL].id, deadline(scope, self.limits.timeout_s), gone(scope))
 
 
 def create_app(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lnmt.observability.series import Lookup
 from lnmt.serving.batching.batcher import Batcher
-from lnmt.serving.batching.row import Expired, QueueFull, Retired, Row
+from lnmt.serving.batching.row import Expired, Left, QueueFull, Retired, Row
 from lnmt.serving.cache import ResponseCache, SingleFlight, cache_key
 from lnmt.serving.postprocessors import Reply
 
@@ -21,6 +21,7 @@ class Call:
 
     owner: str = "local"  # the principal's id
     deadline: float = math.inf  # monotonic seconds
+    gone: asyncio.Future[None] | None = None  # done once the caller has hung up; None where nobody tells
 
 
 ANYONE = Call()
@@ -46,7 +47,7 @@ class CachedAnswers:
     def __init__(self, cache: ResponseCache, count: Callable[[Lookup], None]) -> None:
         self._cache = cache
         self._count = count
-        self._flights = SingleFlight[Row](QueueFull, Retired, Expired)
+        self._flights = SingleFlight[Row](QueueFull, Retired, Expired, Left)
 
     async def rows(self, batcher: Batcher, texts: Sequence[str], call: Call) -> list[Found]:
         """One row a text, in order. Raises as `Batcher.answer` does."""
@@ -60,7 +61,7 @@ class CachedAnswers:
             self._count("joined" if joined else "miss")
             return [Found(row, joined)]
         if new:
-            rows = await batcher.answer(list(new.values()), call.owner, call.deadline)
+            rows = await batcher.answer(list(new.values()), call.owner, call.deadline, call.gone)
             await asyncio.gather(*map(self._keep, new, rows))
             found.update((key, Found(row, cached=False)) for key, row in zip(new, rows, strict=True))
         first = set(new)  # a text that the list has twice was asked once
@@ -73,7 +74,7 @@ class CachedAnswers:
 
     async def _alone(self, batcher: Batcher, key: bytes, text: str, call: Call) -> tuple[Row, bool]:
         async def work() -> Row:
-            [row] = await batcher.answer([text], call.owner, call.deadline)
+            [row] = await batcher.answer([text], call.owner, call.deadline, call.gone)
             await self._keep(key, row)
             return row
 

@@ -15,13 +15,13 @@ from lnmt.rollout.assign import assign
 from lnmt.rollout.deployment import Deployment
 from lnmt.serving.answers import Answer, Served, answer_of, event_of
 from lnmt.serving.batching.batcher import Batcher
-from lnmt.serving.batching.row import Expired, QueueFull, Retired
+from lnmt.serving.batching.row import Expired, Left, QueueFull, Retired
 from lnmt.serving.cache import ResponseCache
 from lnmt.serving.cached import ANYONE, CachedAnswers, Call, Found
 from lnmt.serving.live import Live, Snapshot
 from lnmt.serving.postprocessors import Postprocessors
 from lnmt.serving.predictions import Predictions
-from lnmt.serving.problems import Problem
+from lnmt.serving.problems import GONE, Problem
 from lnmt.types import Arm
 
 log = get_logger(__name__)
@@ -70,7 +70,7 @@ class Core:
         """One answer a text, all of one arm: that of the bundle `version`, where the caller chose one.
 
         Raises Problem 404 where `version` is not live, 429 where the queue is full, 503 where nothing is live, 504
-        where the deadline comes first.
+        where the deadline comes first, 499 once the caller has gone.
         """
         received, started = time.time(), time.perf_counter()
         deployment, arm, found = await self._ask(texts, user, call, version)
@@ -122,7 +122,8 @@ class Core:
         try:
             if self._cached is not None:
                 return await self._cached.rows(batcher, texts, call)
-            return [Found(row, cached=False) for row in await batcher.answer(texts, call.owner, call.deadline)]
+            rows = await batcher.answer(texts, call.owner, call.deadline, call.gone)
+            return [Found(row, cached=False) for row in rows]
         except QueueFull as full:
             raise Problem(
                 429,
@@ -140,6 +141,8 @@ class Core:
                 fix="allow more time, or send again when less is waiting",
                 headers={"Retry-After": "1"},
             ) from None
+        except Left:
+            raise Problem(GONE, "the caller has gone", fix="stay until the answer comes") from None
 
 
 def arm_of(deployment: Deployment, version: str) -> Arm:

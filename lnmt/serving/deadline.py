@@ -1,8 +1,11 @@
-"""Until when a caller waits."""
+"""Until when a caller waits: until its deadline, or until it hangs up."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
 from starlette.types import Scope
 
@@ -10,6 +13,7 @@ from lnmt.serving.problems import Problem
 
 HEADER = "X-Request-Timeout-Ms"
 _KEY = HEADER.lower().encode()
+_GONE = "lnmt.gone"  # in a request's scope
 
 
 def deadline(scope: Scope, default_s: float) -> float:
@@ -25,3 +29,14 @@ def deadline(scope: Scope, default_s: float) -> float:
                 raise Problem(422, "no time", where=HEADER, allowed="1 to 999999999", fix=fix)
             allowed_s = min(allowed_s, int(value) / 1000)
     return time.monotonic() + allowed_s
+
+
+def tell_gone(scope: MutableMapping[str, Any], gone: asyncio.Future[None]) -> None:
+    """Of a server that knows it: `gone` will be done when this request's connection has ended."""
+    scope[_GONE] = gone
+
+
+def gone(scope: Scope) -> asyncio.Future[None] | None:
+    """What the server told; None of a server that tells nothing."""
+    found: asyncio.Future[None] | None = scope.get(_GONE)
+    return found

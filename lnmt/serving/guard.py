@@ -17,11 +17,10 @@ from lnmt.observability.series import UNMATCHED
 from lnmt.observability.tracing import Span, process_tracing
 from lnmt.serving.body import too_large
 from lnmt.serving.lifecycle import Lifecycle
-from lnmt.serving.problems import Problem
+from lnmt.serving.problems import GONE, Problem
 
 log = get_logger(__name__)
 
-GONE = 499  # the caller left before the reply (nginx)
 REQUEST_ID = b"x-request-id"
 _NAMED = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")  # an id of the caller that may go into logs and headers
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+GONE = 499  # the caller left before the reply (nginx)
+
 # what a refusal is counted as, where it says nothing else
 REASONS = {
     400: "malformed",
@@ -20,6 +22,7 @@ REASONS = {
     415: "media type",
     422: "invalid",
     429: "too many",
+    GONE: "gone",
     500: "failed",
     503: "not ready",
     504: "deadline",

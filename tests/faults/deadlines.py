@@ -24,6 +24,7 @@ RATE = 300.0  # requests a second: more than it can take
 DEADLINE_MS = 50
 LIMIT_S = 0.1  # for any answer
 LATE = 0.01  # share of the requests that may be answered, or begun, too late
+NOTICED_S = 0.02  # until a service must know that a caller has hung up
 WAITING_ROWS = 64  # far fewer than there are disconnects
 CLIENTS = 16
 AT_ONCE = 20  # callers who hang up
@@ -52,8 +53,10 @@ def run(count: int, directory: Path, seed: int, tick: Callable[[], None]) -> Out
         service.await_ready()
         asked = asyncio.run(_ask(count, service.port, random.Random(seed)))
         tick()
-        _judge_deadlines(asked, ran(log, bundle, count), outcome, strict=count >= LONG)
-        asyncio.run(_hang_up(count // 2, service.port, random.Random(seed), outcome, strict=count >= LONG))
+        _judge_deadlines(asked, ran(log, bundle, range(count)), outcome, strict=count >= LONG)
+        leaving = range(count, count + count // 2)
+        left = asyncio.run(_hang_up(leaving, service.port, random.Random(seed), outcome, strict=count >= LONG))
+        _judge_left(left, ran(log, bundle, leaving), outcome)
         tick()
     finally:
         service.kill()
@@ -69,11 +72,12 @@ def text_of(number: int) -> str:
     return " ".join(letters)
 
 
-def ran(log: Path, bundle: Bundle, count: int) -> dict[int, tuple[float, float]]:
+def ran(log: Path, bundle: Bundle, asked: range) -> dict[int, tuple[float, float]]:
     """When the engine began and ended each of the texts that it ran, by number."""
     tokenizer = Tokenizer(bundle.file("tokenizer.json"), bundle.manifest.max_tokens)
-    numbers = {tuple(ids): number for number, ids in enumerate(tokenizer.encode([text_of(n) for n in range(count)]))}
-    assert len(numbers) == count
+    rows = tokenizer.encode([text_of(number) for number in asked])
+    numbers = {tuple(ids): number for ids, number in zip(rows, asked, strict=True)}
+    assert len(numbers) == len(asked)
     found: dict[int, tuple[float, float]] = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         batch = json.loads(line)
@@ -122,20 +126,23 @@ def _judge_deadlines(asked: Asked, ran: dict[int, tuple[float, float]], outcome:
         outcome.failures.append(f"{late} of {len(took)} were begun after their deadline")
 
 
-async def _hang_up(count: int, port: int, draw: random.Random, outcome: Outcome, *, strict: bool) -> None:
+async def _hang_up(
+    numbers: range, port: int, draw: random.Random, outcome: Outcome, *, strict: bool
+) -> dict[int, float]:
+    """When the callers of these texts hung up; those who had sent all of their request."""
+    left: dict[int, float] = {}
     connections = Connections(port)
     request = post({"text": "a good film"})
     seconds = 2.0 if strict else 0.5
     await capacity(connections, CLIENTS, 1.0, request)  # the expectation of before came from requests in a hurry
     before = await _able(connections, seconds, request)
-    for start in range(0, count, AT_ONCE):
-        leaving = [leave(port, request, draw) for _ in range(start, min(start + AT_ONCE, count))]
-        await asyncio.gather(*leaving)
+    for start in range(0, len(numbers), AT_ONCE):
+        await asyncio.gather(*(leave(port, number, draw, left) for number in numbers[start : start + AT_ONCE]))
     waiting = await _waiting(connections)
     after = await _able(connections, seconds, request)
     connections.close()
     outcome.figures |= {
-        "disconnects": count,
+        "disconnects": len(numbers),
         "texts that wait afterwards": waiting,
         "capacity before, 1/s": round(before, 1),
         "capacity afterwards, 1/s": round(after, 1),
@@ -144,6 +151,14 @@ async def _hang_up(count: int, port: int, draw: random.Random, outcome: Outcome,
         outcome.failures.append(f"{waiting} texts of callers who left still wait")
     if not after or (strict and after < KEPT * before):
         outcome.failures.append(f"the capacity was {before:.0f}/s, and is {after:.0f}/s")
+    return left
+
+
+def _judge_left(left: dict[int, float], ran: dict[int, tuple[float, float]], outcome: Outcome) -> None:
+    spent = sum(began > left[number] + NOTICED_S for number, (began, _) in ran.items() if number in left)
+    outcome.figures["begun though its caller had left"] = spent
+    if spent > max(1, LATE * len(left)):
+        outcome.failures.append(f"{spent} of {len(left)} were begun though their caller had left")
 
 
 async def _able(connections: Connections, seconds: float, request: bytes) -> float:
@@ -151,13 +166,16 @@ async def _able(connections: Connections, seconds: float, request: bytes) -> flo
     return max([await capacity(connections, CLIENTS, seconds, request) for _ in range(3)])
 
 
-async def leave(port: int, request: bytes, draw: random.Random) -> None:
+async def leave(port: int, number: int, draw: random.Random, left: dict[int, float]) -> None:
     """Hang up in the middle of the head or the body, right after it, or while the text waits or is computed."""
+    request = post({"text": text_of(number)})
     connection = await Connection.open(port)
     sent = draw.randrange(1, len(request)) if draw.random() < 0.3 else len(request)
     await connection.begin(request[:sent])
     await asyncio.sleep(draw.choice((0.0, draw.uniform(0.0, 0.1))))
     connection.hang_up()
+    if sent == len(request):
+        left[number] = time.monotonic()
 
 
 async def _waiting(connections: Connections) -> int:

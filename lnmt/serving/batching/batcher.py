@@ -22,7 +22,7 @@ from lnmt.serving.batching.cost import BatchCost
 from lnmt.serving.batching.encoding import Encoder
 from lnmt.serving.batching.policy import Reason, Waiting, padded_tokens, release
 from lnmt.serving.batching.queue import FairQueue
-from lnmt.serving.batching.row import Expired, Item, Job, QueueFull, Retired, Row
+from lnmt.serving.batching.row import Expired, Item, Job, Left, QueueFull, Retired, Row
 from lnmt.serving.limits import Limits
 from lnmt.stats.projection import project
 from lnmt.types import Batch, Prediction
@@ -82,12 +82,20 @@ class Batcher:
         """Texts accepted and not yet answered."""
         return self._accepted
 
-    async def answer(self, texts: Sequence[str], owner: str = "local", deadline: float = math.inf) -> list[Row]:
+    async def answer(
+        self,
+        texts: Sequence[str],
+        owner: str = "local",
+        deadline: float = math.inf,
+        gone: asyncio.Future[None] | None = None,
+    ) -> list[Row]:
         """One row a text, in order. `owner`: the principal's id; `deadline` in monotonic seconds.
 
         Raises QueueFull or Retired, having accepted nothing, or having given way to others; Expired
-        where no answer can come in time.
+        where no answer can come in time; Left once `gone` is done.
         """
+        if gone is not None and gone.done():
+            raise Left
         loop = asyncio.get_running_loop()
         job = Job(owner, deadline, loop, loop.create_future(), [None] * len(texts), len(texts))
         self._check_room(job)  # before the work of tokenising
@@ -113,12 +121,20 @@ class Batcher:
             self._changed.notify()
         # a timer alone costs a fifth of asyncio.timeout
         timer = None if deadline == math.inf else loop.call_later(deadline - now, _deliver, [(job.future, Expired())])
+
+        def leave(gone: asyncio.Future[None]) -> None:
+            _deliver([(job.future, Left())])
+
+        if gone is not None:
+            gone.add_done_callback(leave)
         try:
             return await job.future
         finally:
             if timer is not None:
                 timer.cancel()
-            job.future.cancel()  # whoever left (a client who hung up) is not worked for
+            if gone is not None:
+                gone.remove_done_callback(leave)
+            job.future.cancel()  # whoever was cancelled is not worked for
 
     def retire(self) -> None:
         """Take nothing more, finish what was accepted, then close the engine. Returns at once."""

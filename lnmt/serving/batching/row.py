@@ -36,6 +36,10 @@ class Expired(Exception):
     """The deadline has passed, or would before an answer: the work was not done."""
 
 
+class Left(Exception):
+    """Whoever asked has gone: what was not begun is not done."""
+
+
 @dataclass(eq=False)
 class Job:
     """The texts of one request, and who waits for their rows."""

@@ -7,12 +7,13 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lnmt.serving.deadline import tell_gone
 from lnmt.serving.processes.sockets import BACKLOG
 
 # Longer than load balancers keep idle connections (60 s is usual): the side that sends next should be the one that
@@ -25,17 +26,26 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. Uvicorn bounds only how long it idles between requests; here also how long one may arrive."""
+    """One connection. Uvicorn bounds only how long it idles between requests; here also how long one may arrive.
+
+    Who answers a request can learn when its connection has ended.
+    """
 
     reading_since: float | None = None  # loop time; None between requests and while one is answered
     _in_headers = False
     _header_bytes = 0
+    _gone: asyncio.Future[None]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
         super().connection_made(transport)
+        self._gone = self.loop.create_future()
         self.reading_since = self.loop.time()
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         if self.reading_since is None:
@@ -51,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         self.reading_since = self.loop.time()
         self._in_headers, self._header_bytes = True, 0
         super().on_message_begin()
+        tell_gone(cast("dict[str, Any]", self.scope), self._gone)
 
     def on_headers_complete(self) -> None:
         self._in_headers = False

@@ -16,7 +16,7 @@ from lnmt.bundles import Bundle
 from lnmt.runtime.predictor import Predictor
 from lnmt.serving.batching.batcher import Batcher, Observer
 from lnmt.serving.batching.policy import Reason
-from lnmt.serving.batching.row import Expired, QueueFull, Retired, Row
+from lnmt.serving.batching.row import Expired, Left, QueueFull, Retired, Row
 from lnmt.serving.limits import Limits
 from lnmt.types import Batch, Output
 from tests.serving.conftest import wait_until
@@ -239,6 +239,35 @@ def test_a_client_who_hangs_up_leaves_no_slot(
     asyncio.run(hang_up())
     wait_until(lambda: batcher.waiting_rows == 0)
     assert held.batches == [1]
+
+
+def test_who_has_gone_is_not_worked_for(
+    make_batcher: MakeBatcher, champion: Bundle, predictors: Callable[[Bundle], Predictor]
+) -> None:
+    held = Held(predictors(champion))
+    batcher = make_batcher(engine=held)
+
+    async def ask_and_go() -> None:
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        first = asyncio.create_task(batcher.answer(["okay"], gone=gone))
+        await asyncio.to_thread(held.entered.acquire, timeout=30)
+        waiting = asyncio.create_task(batcher.answer(["good", "okay"], gone=gone))
+        stays = asyncio.create_task(batcher.answer(["okay"]))
+        while batcher.waiting_rows < 4:
+            await asyncio.sleep(0)
+        gone.set_result(None)
+        for left in (first, waiting):
+            with pytest.raises(Left):
+                await left
+        held.go.release(2)
+        [row] = await stays
+        assert row.prediction is not None
+        with pytest.raises(Left):  # whoever has gone already
+            await batcher.answer(["okay"], gone=gone)
+
+    asyncio.run(ask_and_go())
+    wait_until(lambda: batcher.waiting_rows == 0)
+    assert held.batches == [1, 1]
 
 
 def test_the_heaviest_gives_way(

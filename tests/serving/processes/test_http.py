@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from lnmt.serving.deadline import gone
 from lnmt.serving.lifecycle import STARTING, Lifecycle
 from lnmt.serving.problems import Problem
 from lnmt.serving.processes import http
@@ -40,6 +41,7 @@ class Kit:
             routes=[
                 Route("/", self._length, methods=["GET", "POST"]),
                 Route("/slow", self._slow),
+                Route("/left", self._left),
             ]
         )
         self.server = http.make_server(app, self.lifecycle.begin_leave, finish_s=60, tls=None)
@@ -62,6 +64,14 @@ class Kit:
         self.begun.set()
         await self.held.wait()
         return PlainTextResponse("done")
+
+    async def _left(self, request: Request) -> Response:
+        left = gone(request.scope)
+        assert left is not None
+        self.begun.set()
+        await left
+        self.held.set()
+        return PlainTextResponse("nobody reads this")
 
     def _check(self) -> None:
         if self.problem is not None:
@@ -164,6 +174,19 @@ def test_a_slow_answer_and_an_idle_connection_are_not_taken_for_a_slow_request(m
     stalled, found = serving(talk)
     assert stalled == 0
     assert found.endswith(b"done")
+
+
+def test_a_caller_who_hangs_up_is_known_to_have_gone() -> None:
+    async def talk(kit: Kit) -> bytes:
+        _, writer = await asyncio.open_connection("127.0.0.1", kit.port)
+        writer.write(b"GET /left HTTP/1.1\r\n\r\n")
+        await kit.begun.wait()
+        assert not kit.held.is_set()
+        writer.close()
+        await asyncio.wait_for(kit.held.wait(), 10)
+        return await kit.ask(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+
+    assert serving(talk).endswith(b"\r\n\r\n0")
 
 
 def test_connections_beyond_the_bound_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
