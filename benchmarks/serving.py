@@ -3,8 +3,8 @@
 BentoML, LitServe, Ray Serve, MLServer, TorchServe, FastAPI with the engine and with PyTorch eager, each in a virtual
 environment of its own (made once, below LNMT's cache), each tuned by its own documents (the pages are named in
 benchmarks/serving_bench/servers). All answer the demo's sentences, one text a request, with one classifier: the same
-tokenizer, truncation and model files (static int8; of OpenVINO and ONNX Runtime each peer gets the one that is faster
-for what it does), label and scores as JSON. Nothing is cached.
+tokenizer, truncation and model files (static int8 of OpenVINO and ONNX Runtime, bf16 where the machine has it; each
+server gets those that are fastest for what it does), label and scores as JSON. Nothing is cached.
 
 A round starts each server in turn, in another order every time; one is up at a time. It must answer 200 texts as the
 model does, 16 at once; then wrk, a load generator in C, sends random texts, 1, 8 and 64 requests at once, after two
@@ -171,20 +171,25 @@ def prepare(
 
     project = make_project(scratch / "project", params, ours)
     found = {LNMT: contender(LNMT, partial(hosted_lnmt, project, settings.cache), PREDICT, ours)}
-    engines = {LNMT: choice.ours.replace("-fp32+static_int8", " int8")}
+    engines = {LNMT: _short(choice.ours)}
     for peer in chosen:
         if peer.name not in pythons:
             continue
-        engine = choice.batched if peer.batches else choice.single
-        bundle = corpus.reference if peer.eager else corpus.plain[engine]
+        files = choice.batched if peer.batches else choice.single
+        bundle = corpus.reference if peer.eager else corpus.plain[files]
         host = partial(fresh, peer, pythons[peer.name], bundle, threads, scratch / "work")
         found[peer.name] = contender(peer.name, host, peer.face, bundle)
-        engines[peer.name] = "torch fp32" if peer.eager else f"{engine} int8"
+        engines[peer.name] = "torch fp32" if peer.eager else _short(files)
     width = int(corpus.reference.manifest.model["config"]["hidden_size"])
     project = make_stand_in_project(scratch / "stand-in", params, ours, choice.cost, width)
     asleep = partial(hosted_lnmt, project, settings.cache)
     found[STAND_IN] = Contender(STAND_IN, asleep, found[LNMT].bodies, None, 0.0)
     return Bench(corpus, choice, found, Task("lnmt", str(ours.path), str(texts), 1, 0, 0.0, threads), engines)
+
+
+def _short(name: str) -> str:
+    """For the table: `openvino-bf16+static_int8` as `openvino bf16 int8`."""
+    return name.replace("-fp32", "").replace("+static_int8", " int8").replace("-", " ")
 
 
 def fresh(peer: Peer, python: Path, bundle: Bundle, threads: int, work: Path) -> AbstractContextManager[Hosted]:

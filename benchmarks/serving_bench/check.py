@@ -17,7 +17,7 @@ CHECKED = 200  # texts
 AT_ONCE = 16  # so that they share batches
 # Largest difference of a score. An engine's sums depend on the batch's shape in the last digits, and a product in
 # 8 bits may round the other way for it; fp32 is fp32.
-TOLERANCES = {"int8": 0.02, "fp32": 0.001}
+EXACT, ROUNDED = 0.001, 0.02
 
 
 def expect_answers(bundle: Bundle, texts: Sequence[str], threads: int) -> list[Answer]:
@@ -32,7 +32,8 @@ def expect_answers(bundle: Bundle, texts: Sequence[str], threads: int) -> list[A
 
 def tolerance(bundle: Bundle) -> float:
     """Of the scores of `bundle`."""
-    return TOLERANCES["int8" if bundle.manifest.compressions else "fp32"]
+    manifest = bundle.manifest
+    return EXACT if manifest.precision == "fp32" and not manifest.compressions else ROUNDED
 
 
 def check_answers(server: Hosted, texts: Sequence[str], expected: Sequence[Answer], allowed: float) -> float:

@@ -1,7 +1,7 @@
-"""Which engine's files each server is given: the fastest for what it does, by time in a process of its own.
+"""Which files each server is given: the fastest for what it does, by time in a process of its own.
 
-A peer without batches gets the faster engine for one text, one with batches the faster for 32 as they come, both as
-the peers run them. LNMT gets what its search would choose among its settings for the same 32.
+A peer without batches gets the fastest for one text, one with batches the fastest for 32 as they come, both as the
+peers run them. LNMT gets what its search would choose among its settings for the same 32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Choice:
     """Names of bundles, and what they were chosen by."""
 
     ours: str
-    single: str  # engine of peers that do not batch
+    single: str  # of peers that do not batch
     batched: str  # of those that do
     measured: Mapping[str, Alone]  # `runner, bundle, rows` → figures
     one: Alone  # LNMT's, a text a call

@@ -1,7 +1,8 @@
 """What every server is given: the demo's sentences, and one classifier of them as files of two engines.
 
 The encoder is the pretrained one, the head a logistic regression on its states: seconds of work, and labels that mean
-something, so that an answer to another request is seen. The files are static int8, as the demo ships them.
+something, so that an answer to another request is seen. The files are static int8, as the demo ships them, and bf16
+where the machine has it.
 
 Legend: B = rows, T = tokens, H = width.
 """
@@ -35,10 +36,18 @@ from lnmt.training.prepare import TrainingData
 from lnmt.types import TEXT
 
 HEAD_ROWS, HEAD_BATCH = 2000, 64
-SETTINGS: dict[str, list[dict[str, Any]]] = {  # engine → what its files are run with; the first: as they are
-    "openvino": [{}, {"group_rows": 4}, {"group_rows": 4, "streams": 2}],
-    "onnxruntime": [{}, {"group_rows": 4}, {"group_rows": 4, "streams": 2}],
-}
+FILES = [
+    Candidate("openvino", "fp32", (STATIC,)),
+    Candidate("openvino", "bf16", (STATIC,)),
+    Candidate("openvino", "bf16"),
+    Candidate("onnxruntime", "fp32", (STATIC,)),
+]
+SETTINGS: list[dict[str, Any]] = [  # what files are run with; the first: as they are
+    {},
+    {"group_rows": 4},
+    {"group_rows": 4, "streams": 2},
+    {"group_rows": 16, "streams": 2},
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Corpus:
 
     texts: Sequence[str]  # in the order in which they are sent
     reference: Bundle  # PyTorch, fp32
-    plain: Mapping[str, Bundle]  # engine → its files as they are: what peers are given
+    plain: Mapping[str, Bundle]  # name → files as they are: what peers are given
     tuned: Mapping[str, Bundle]  # name → the same files with LNMT's settings; and the plain ones
 
     def bodies(self, face: Face, path: Path) -> Path:
@@ -58,14 +67,16 @@ class Corpus:
 
 
 def make_corpus(scratch: Path, machine: Capabilities, threads: int, seed: int, progress: Progress) -> Corpus:
-    """Sentences of the test split, drawn into random order. Raises LnmtError where no engine with int8 runs here."""
+    """Sentences of the test split, drawn into random order. Raises LnmtError where no engine for them runs here."""
     setting = Setting(**prepare(scratch))
     model = setting.model().eval()
     fit_head(model, setting.data)
     bench = open_bench(setting, model, scratch, machine, threads, progress)
     plain, tuned = make_bundles(bench)
     if not plain:
-        raise LnmtError("no engine with int8 products runs here", where="serving benchmark", fix="see: lnmt doctor")
+        raise LnmtError(
+            "neither OpenVINO nor ONNX Runtime runs here", where="serving benchmark", fix="see: lnmt doctor"
+        )
     batches = read_batches(Path(setting.processed) / "test", [TEXT])
     texts = [text for batch in batches for text in batch[TEXT].to_pylist()]
     order = np.random.default_rng(seed).permutation(len(texts))
@@ -73,16 +84,16 @@ def make_corpus(scratch: Path, machine: Capabilities, threads: int, seed: int, p
 
 
 def make_bundles(bench: Workbench) -> tuple[dict[str, Bundle], dict[str, Bundle]]:
-    """By engine as they are, and by name with every setting."""
+    """By name: as they are, and with every setting."""
     plain, tuned = {}, {}
-    for engine, settings in SETTINGS.items():
-        if bench.machine.why_not(engine, "fp32") is not None:
+    for files in FILES:
+        if bench.machine.why_not(files.engine, files.precision) is not None:
             continue
-        for setting in settings:
+        plain[label(files)] = bench.bundle(files)
+        for setting in SETTINGS:
             if int(setting.get("streams", 1)) <= bench.threads:
-                candidate = Candidate(engine, "fp32", (STATIC,), setting)
+                candidate = files.with_settings(setting)
                 tuned[label(candidate)] = bench.bundle(candidate)
-        plain[engine] = tuned[label(Candidate(engine, "fp32", (STATIC,)))]
     return plain, tuned
 
 

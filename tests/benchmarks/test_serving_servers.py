@@ -22,6 +22,7 @@ from benchmarks.serving_bench.peers import peers
 from benchmarks.serving_bench.projects import make_stand_in_project
 from benchmarks.serving_bench.rounds import Contender, measure
 from benchmarks.serving_bench.servers.classifier import Classifier
+from lnmt.bundles import Bundle
 from lnmt.bundles.packed import packed_champion
 from lnmt.errors import LnmtError
 from lnmt.optimization.backends import Source
@@ -53,10 +54,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(TEXTS, reference, plain, tuned)
 
 
-def test_every_setting_of_an_engine_has_the_same_files(corpus: Corpus) -> None:
-    assert set(corpus.plain) == {"openvino", "onnxruntime"}
-    for engine, bundle in corpus.plain.items():
-        tuned = [one for one in corpus.tuned.values() if one.manifest.engine == engine]
+def int8(corpus: Corpus, engine: str) -> Bundle:
+    return corpus.plain[f"{engine}-fp32+static_int8"]
+
+
+def test_every_setting_has_the_same_files(corpus: Corpus) -> None:
+    assert {bundle.manifest.engine for bundle in corpus.plain.values()} == {"openvino", "onnxruntime"}
+    for name, bundle in corpus.plain.items():
+        tuned = [one for setting, one in corpus.tuned.items() if setting.split(" ")[0] == name]
         assert len(tuned) > 1
         assert {one.manifest.files["tokenizer.json"] for one in tuned} == {bundle.manifest.files["tokenizer.json"]}
         assert all(one.manifest.files == bundle.manifest.files for one in tuned)
@@ -73,7 +78,7 @@ def test_bodies_are_a_line_of_json_each(corpus: Corpus, tmp_path: Path) -> None:
 def test_peers_get_lnmts_own_answers(
     corpus: Corpus, engine: str, streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = corpus.plain[engine]
+    bundle = int8(corpus, engine)
     monkeypatch.setenv("BENCH_BUNDLE", str(bundle.path))
     found = Classifier(threads=2, streams=streams)(TEXTS)
     expected = expect_answers(bundle, TEXTS, threads=2)
@@ -84,7 +89,7 @@ def test_peers_get_lnmts_own_answers(
 
 
 def test_a_server_is_checked_and_leaves_nothing_behind(corpus: Corpus, tmp_path: Path) -> None:
-    peer, bundle = peers()["fastapi-threads"], corpus.plain["openvino"]
+    peer, bundle = peers()["fastapi-threads"], int8(corpus, "openvino")
     expected, before = expect_answers(bundle, TEXTS, threads=1), children()
     with hosted_peer(peer, Path(sys.executable), bundle, 1, tmp_path / "run") as server:
         assert children() > before
@@ -113,7 +118,7 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(corpus: Corpus, t
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_a_round_measures_each_concurrency(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "WARM_UP_S", 1)
-    peer, bundle, wrk = peers()["fastapi"], corpus.plain["openvino"], Path(str(shutil.which("wrk")))
+    peer, bundle, wrk = peers()["fastapi"], int8(corpus, "openvino"), Path(str(shutil.which("wrk")))
     host = partial(hosted_peer, peer, Path(sys.executable), bundle, 1, tmp_path / "run")
     bodies = corpus.bodies(peer.face, tmp_path / "bodies")
     one = Contender(peer.name, host, bodies, expect_answers(bundle, TEXTS, threads=1), tolerance(bundle))
@@ -131,7 +136,7 @@ def test_a_round_measures_each_concurrency(corpus: Corpus, tmp_path: Path, monke
 def test_a_refused_request_is_not_measured(corpus: Corpus, tmp_path: Path) -> None:
     peer = peers()["fastapi"]
     (tmp_path / "bodies").write_text('{"text": "good"}\n{"txt": "good"}\n', encoding="ascii")
-    with hosted_peer(peer, Path(sys.executable), corpus.plain["openvino"], 1, tmp_path / "run") as server:
+    with hosted_peer(peer, Path(sys.executable), int8(corpus, "openvino"), 1, tmp_path / "run") as server:
         wrk = Path(str(shutil.which("wrk")))
         with pytest.raises(LnmtError, match="status"):
             run_wrk(wrk, server.url, tmp_path / "bodies", start=0, concurrency=1, seconds=1)

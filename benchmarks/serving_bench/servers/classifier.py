@@ -72,8 +72,9 @@ class Classifier:
 
     def __init__(self, threads: int | None = None, streams: int = 1) -> None:
         self._encoder = Encoder()
-        engine = {"openvino": _openvino, "onnxruntime": _onnxruntime}[self._encoder.manifest["engine"]]
-        self._run = engine(bundle_path(), threads or cores(), streams)
+        manifest = self._encoder.manifest
+        engine = {"openvino": _openvino, "onnxruntime": _onnxruntime}[manifest["engine"]]
+        self._run = engine(bundle_path(), threads or cores(), streams, manifest["precision"])
         self(["warm"])
 
     def __call__(self, texts: Sequence[str]) -> list[Answer]:
@@ -81,13 +82,13 @@ class Classifier:
         return self._encoder.answers(self._run(*self._encoder.encode(texts)))
 
 
-def _openvino(bundle: Path, threads: int, streams: int) -> Run:
+def _openvino(bundle: Path, threads: int, streams: int, precision: str) -> Run:
     """https://docs.openvino.ai, "Performance hints" and "Inference request": a request for each thread."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would send an event at import
     import openvino
 
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": str(threads),
         "NUM_STREAMS": str(streams),
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
@@ -104,7 +105,7 @@ def _openvino(bundle: Path, threads: int, streams: int) -> Run:
     return run
 
 
-def _onnxruntime(bundle: Path, threads: int, streams: int) -> Run:
+def _onnxruntime(bundle: Path, threads: int, streams: int, _precision: str) -> Run:
     """https://onnxruntime.ai/docs/performance/tune-performance/threading.html"""
     import onnxruntime
 
