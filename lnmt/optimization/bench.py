@@ -22,7 +22,7 @@ from lnmt.optimization.answers import Answers, Validation, collect
 from lnmt.optimization.build import Builder
 from lnmt.optimization.candidate import REFERENCE, Candidate, Latency, Measurement
 from lnmt.optimization.footprint import peak_memory_mb
-from lnmt.optimization.latency import draw_batches, summarise, time_in_turns
+from lnmt.optimization.latency import draw_batches, least_ms, summarise, time_in_turns
 from lnmt.optimization.parity import compare_answers
 from lnmt.optimization.plan import why_not
 from lnmt.optimization.records import Records
@@ -34,6 +34,7 @@ from lnmt.runtime.predictor import Predictor
 Times = Mapping[int, Mapping[str, NDArray[np.float64]]]  # milliseconds [R, Q] by batch size and candidate's name
 
 LOOK_SHARE = 3  # a first look takes so many times fewer rounds
+SLOWER = 20  # than the reference: the whole split would take for ever, and nothing ships that is so slow
 
 
 @dataclass
@@ -151,6 +152,7 @@ class Bench:
         built = self.builder.build(candidate)
         with ExitStack() as stack:
             predictor = self.open(candidate, stack)
+            self._check_pace(predictor)
             answers = self.answers("validation", candidate, predictor)
             size = self.options.objective.batch_size
             opened = {REFERENCE.name: self.reference, candidate.name: predictor}
@@ -163,6 +165,16 @@ class Bench:
             parity=compare_answers(self.answers("validation", REFERENCE), answers, self.validation),
             latency=self._latencies(times, candidate),
         )
+
+    def _check_pace(self, predictor: Predictor) -> None:
+        """Raises LnmtError where the engine is hopelessly slow: without a kernel some compute number by number."""
+        batch = self.reference.pad([min(self._rows, key=len)])
+        usual, took = (least_ms(one.engine.infer, batch) for one in (self.reference, predictor))
+        if took > SLOWER * usual:
+            tokens = batch.input_ids.shape[1]
+            raise LnmtError(
+                f"a text of {tokens} tokens takes {took:.0f} ms, {took / usual:.0f} times what the reference takes"
+            )
 
     def _time(self, predictors: Mapping[str, Predictor], sizes: Sequence[int], *, brief: bool = False) -> Times:
         options = self.options

@@ -19,6 +19,7 @@ from lnmt.types import Batch
 # Calls of batch size 1 in a round; larger batches are fewer. One call alone says more about its text's
 # length than about the engine.
 CALLS = 8
+LEAST_CALLS = 3
 
 Pad = Callable[[Sequence[Sequence[int]]], Batch]
 
@@ -32,6 +33,17 @@ def draw_batches(
         [pad([rows[index] for index in rng.choice(len(rows), size, replace=len(rows) < size)]) for _ in range(calls)]
         for _ in range(rounds)
     ]
+
+
+def least_ms(infer: Callable[[Batch], object], batch: Batch, clock: Callable[[], float] = time.perf_counter) -> float:
+    """The shortest of LEAST_CALLS calls in milliseconds, after one that may compile for the shape."""
+    infer(batch)
+    times = []
+    for _ in range(LEAST_CALLS):
+        start = clock()
+        infer(batch)
+        times.append(clock() - start)
+    return 1000 * min(times)
 
 
 def time_in_turns(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import re
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from lnmt.optimization.build import Builder
 from lnmt.optimization.candidate import Candidate
 from lnmt.optimization.export import export_onnx
 from lnmt.optimization.optimize import open_bench
+from lnmt.runtime.onnxruntime import OnnxRuntimeEngine
+from lnmt.types import Batch, Output
 from tests.faults.full_disk import small_disk
 from tests.optimization.conftest import make_project, quick, stage_io
 from tests.tiny_bundle import tiny_bundle
@@ -59,6 +63,24 @@ def test_what_a_candidate_cannot_do_is_a_finding(tmp_path: Path, monkeypatch: py
         found = bench.records.measurement(CANDIDATE)
         assert found is not None
         assert found.failure == "it has an operator that nothing runs"
+
+
+def test_a_candidate_that_would_take_for_ever_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(tmp_path, rows=20)
+    infer, asked = OnnxRuntimeEngine.infer, []
+
+    def slowly(engine: OnnxRuntimeEngine, batch: Batch) -> Output:
+        asked.append(batch.input_ids.shape)
+        time.sleep(0.3)
+        return infer(engine, batch)
+
+    with open_bench(quick(), stage_io(tmp_path)) as bench:
+        monkeypatch.setattr(OnnxRuntimeEngine, "infer", slowly)
+        told = bench.look(CANDIDATE).failure
+        assert told is not None
+        assert re.fullmatch(r"a text of 8 tokens takes 3\d\d ms, \d+ times what the reference takes", told)
+        assert bench.records.answers("validation", CANDIDATE) is None
+        assert len(asked) < 10
 
 
 def test_a_full_disk_is_one_in_openvinos_words_too(tmp_path: Path) -> None:
