@@ -153,7 +153,7 @@ def test_feedback_is_kept_and_may_be_said_again_or_corrected(kit: Kit) -> None:
     assert kit.metric("lnmt_feedback_total", model="sentiment") == 3
 
 
-@pytest.mark.parametrize("unknown", ["", "a", "../../etc/passwd", new_id()])
+@pytest.mark.parametrize("unknown", ["", "a", "../../etc/passwd", pytest.param(new_id(), id="another id")])
 def test_feedback_on_an_unknown_prediction_is_404(kit: Kit, unknown: str) -> None:
     kit.client.post("/predict", json={"text": "okay"})
     reply = kit.client.post("/feedback", json={"prediction_id": unknown, "label": "negative"})
