@@ -42,7 +42,11 @@ def test_a_bomb_is_refused_before_it_is_whole(make_kit: MakeKit, champion: Bundl
     assert (reply.status_code, reply.json()["allowed"]) == (413, "at most 100000 bytes")
 
 
-@pytest.mark.parametrize("body", [b"plain", gzip.compress(BODY)[:-4], gzip.compress(BODY) + b"more", b""])
+@pytest.mark.parametrize(
+    "body",
+    [b"plain", gzip.compress(BODY)[:-4], gzip.compress(BODY) + b"more", b""],
+    ids=["plain", "cut", "more", "none"],
+)
 def test_what_is_no_whole_stream_is_refused(kit: Kit, body: bytes) -> None:
     reply = kit.client.post("/predict", content=body, headers={**JSON, "Content-Encoding": "gzip"})
     assert (reply.status_code, reply.json()["error"]) == (400, "the body is not gzip")
