@@ -289,6 +289,8 @@ def create_app(
         if scope["type"] == "http" and not scope.get("root_path"):
             endpoint = direct.get((scope["method"], scope["path"]))
         if endpoint is None:
+            if scope.get("path", "").endswith("\n"):  # Starlette's patterns end with `$`, which matches before it too
+                raise HTTPException(404, "no such route")
             await router(scope, receive, send)
             return
         scope["endpoint"], scope["path_params"] = endpoint, {}

@@ -114,6 +114,15 @@ def test_a_large_body_without_a_length_is_refused_while_it_comes(kit: Kit) -> No
     assert kit.client.post("/predict", content=chunks(), headers=JSON).status_code == 413
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/predict", "/models", "/v2/models/sentiment/ready", "/v2/models/sentiment/infer"]
+)
+def test_a_line_break_behind_a_path_makes_it_another(kit: Kit, path: str) -> None:
+    for method in ("GET", "POST", "PATCH"):
+        reply = kit.client.request(method, f"{path}%0A")
+        assert (reply.status_code, reply.json()["error"]) == (404, "no such route")
+
+
 def test_unknown_routes_and_methods_are_json(kit: Kit) -> None:
     reply = kit.client.get("/nope")
     assert (reply.status_code, reply.json()["error"]) == (404, "no such route")
