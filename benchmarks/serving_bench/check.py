@@ -15,8 +15,8 @@ from lnmt.runtime.predictor import Predictor
 
 CHECKED = 200  # texts
 AT_ONCE = 16  # so that they share batches
-# Largest difference of a score. An engine's sums depend on the batch's shape in the last digits, and a product in
-# 8 bits may round the other way for it; fp32 is fp32.
+# Largest difference of a score. An engine's sums depend on the batch's shape in the last digits, and what is rounded
+# to 8 bits or to bf16 may round the other way for it; fp32 is fp32.
 EXACT, ROUNDED = 0.001, 0.02
 
 

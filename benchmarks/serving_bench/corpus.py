@@ -89,11 +89,11 @@ def make_bundles(bench: Workbench) -> tuple[dict[str, Bundle], dict[str, Bundle]
     for files in FILES:
         if bench.machine.why_not(files.engine, files.precision) is not None:
             continue
-        plain[label(files)] = bench.bundle(files)
         for setting in SETTINGS:
             if int(setting.get("streams", 1)) <= bench.threads:
                 candidate = files.with_settings(setting)
                 tuned[label(candidate)] = bench.bundle(candidate)
+        plain[label(files)] = tuned[label(files)]
     return plain, tuned
 
 
