@@ -15,6 +15,7 @@ import psutil
 from lnmt.bundles import Bundle
 from lnmt.bundles.packed import pack_champion
 from lnmt.serving.server import WORKER, free_port
+from tests.family import kill_family
 
 REPOSITORY = Path(__file__).parents[1]
 NAME = "sentiment"  # of the model in this checkout's params.yaml
@@ -68,11 +69,8 @@ class Instance:
 
     def kill(self) -> None:
         """Leave nothing behind, whatever it does."""
-        family = [self.process]
         if self.process.poll() is None:
-            family += psutil.Process(self.process.pid).children(recursive=True)
-        for process in family:
-            process.kill()
+            kill_family(self.process.pid)
         self.process.wait()
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,7 +128,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     for end in (psutil.Process.terminate, psutil.Process.kill):
         _, family = psutil.wait_procs(family, timeout=0.5)
         for member in family:
-            end(member)
+            with suppress(psutil.NoSuchProcess):
+                end(member)
     psutil.wait_procs(family, timeout=5)
 
 

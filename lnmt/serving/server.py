@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -224,5 +224,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     _, alive = psutil.wait_procs(family, timeout=1.0)
     for child in alive:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # it may end by itself between the two
+            child.kill()
     psutil.wait_procs(alive, timeout=5.0)

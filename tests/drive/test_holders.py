@@ -14,6 +14,7 @@ from lnmt.drive.holders import Busy, holders, patiently
 from lnmt.drive.run import run_stage_by_dvc
 from lnmt.errors import Transient
 from lnmt.settings import Settings
+from tests.family import kill_family
 
 
 def test_a_second_run_says_who_holds_the_project_and_gives_up_in_time(settings: Settings) -> None:
@@ -37,15 +38,7 @@ def test_a_second_run_says_who_holds_the_project_and_gives_up_in_time(settings: 
             assert str(caught.value.value).startswith(f"pid {first.pid}, running since ")
             assert "dvc repro --single-item ingest" in str(caught.value.value)
         finally:
-            stop_tree(first.pid)
-
-
-def stop_tree(pid: int) -> None:
-    import psutil
-
-    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in reversed(tree):
-        process.kill()
+            kill_family(first.pid)
 
 
 def test_two_runs_at_once_make_the_outputs_once(settings: Settings) -> None:
