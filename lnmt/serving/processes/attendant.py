@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -74,6 +75,8 @@ class Attendant:
                     self._server.stop_accepting()
                     ends = now + self._linger_s()
                 elif not accepts and self.may_accept(problem, now - began):
+                    gc.freeze()  # a look through all that a start made would hold requests up for 0.2 s
+                    gc.enable()
                     await self._server.start_accepting(listener)
                     accepts = True
             self._tell(problem, accepts)
