@@ -27,15 +27,16 @@ from lnmt.serving.cached import Call
 from lnmt.serving.catalogue import Catalogue
 from lnmt.serving.core import arm_of
 from lnmt.serving.deadline import deadline, gone
+from lnmt.serving.forms import read_form
 from lnmt.serving.guard import Guard
-from lnmt.serving.inference_protocol import FIELDS, infer_body, model_metadata, parse_infer
+from lnmt.serving.inference_protocol import INFER, infer_body, model_metadata, parse_infer
 from lnmt.serving.lifecycle import Lifecycle
 from lnmt.serving.limits import Limits
 from lnmt.serving.live import Snapshot
 from lnmt.serving.openapi import document
 from lnmt.serving.predictions import Predictions
 from lnmt.serving.problems import Problem, json_response
-from lnmt.serving.requests import parse_feedback, parse_predict, read_object
+from lnmt.serving.requests import FEEDBACK, PREDICT, parse_predict
 from lnmt.types import Arm
 
 DRAIN_S = 20.0
@@ -77,7 +78,7 @@ class Handlers:
     async def predict(self, request: Request) -> Response:
         """POST /predict: a text or a list → label, scores, version, arm, prediction id of each."""
         call = self._call(request)
-        wanted = parse_predict(await read_object(request, ("text", "user"), self.limits), self.limits)
+        wanted = parse_predict(await read_form(request, PREDICT, self.limits), self.limits)
         answers = await self.catalogue.own.predict(wanted.texts, wanted.user, call)
         if wanted.listed:
             return json_response([answer.body() for answer in answers], headers=_trace(answers))
@@ -86,7 +87,7 @@ class Handlers:
     async def infer(self, request: Request) -> Response:
         """POST /v2/models/{name}[/versions/{version}]/infer: the Open Inference Protocol."""
         call = self._call(request)
-        wanted = parse_infer(await read_object(request, FIELDS, self.limits), self.limits)
+        wanted = parse_infer(await read_form(request, INFER, self.limits), self.limits)
         core = await self.catalogue.core(request.path_params["name"], call.deadline)
         answers = await core.predict(wanted.texts, wanted.user, call, request.path_params.get("version"))
         try:
@@ -97,7 +98,7 @@ class Handlers:
 
     async def feedback(self, request: Request) -> Response:
         """POST /feedback: the true label of a prediction."""
-        told = parse_feedback(await read_object(request, ("prediction_id", "label"), self.limits))
+        told = await read_form(request, FEEDBACK, self.limits)
         known = id_time(told.prediction_id) is not None and await run_in_threadpool(
             self.predictions.feedback, told.prediction_id, told.label
         )

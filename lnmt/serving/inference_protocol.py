@@ -5,18 +5,53 @@ https://github.com/open-inference/open-inference-protocol, specification/protoco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from lnmt.bundles import Manifest
 from lnmt.serving.answers import Answer
+from lnmt.serving.forms import Form
 from lnmt.serving.limits import Limits
 from lnmt.serving.problems import Problem
 from lnmt.serving.requests import parse_texts, parse_user
 
-FIELDS = ("id", "inputs", "outputs", "parameters")
 OUTPUTS = ("label", "scores", "prediction_id")
+
+
+class InputTensor(msgspec.Struct):
+    """Strings, row by row; where the shape is [B, 1] each may be a list of one."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[str | tuple[str]]
+
+
+class OutputName(msgspec.Struct):
+    """An output that is wanted."""
+
+    name: str
+
+
+class Parameters(msgspec.Struct):
+    """Others than ours are passed over."""
+
+    user: str | None = None
+
+
+class InferBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A request of the protocol: one input tensor."""
+
+    inputs: tuple[InputTensor]
+    id: str | None = None
+    outputs: list[OutputName] | None = None
+    parameters: Parameters = msgspec.field(default_factory=Parameters)
+
+
+INFER = Form(InferBody, '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}')
 
 
 @dataclass(frozen=True)
@@ -29,17 +64,13 @@ class InferRequest:
     outputs: tuple[str, ...]
 
 
-def parse_infer(value: Mapping[str, Any], limits: Limits) -> InferRequest:
+def parse_infer(body: InferBody, limits: Limits) -> InferRequest:
     """One BYTES input `text` of shape [B] or [B, 1]; `parameters.user` is the stickiness key."""
-    given_id = value.get("id")
-    if given_id is not None and not isinstance(given_id, str):
-        raise Problem(422, "not a string", where="id", allowed="a string", fix="send a string, or leave it out")
-    parameters = _mapping(value.get("parameters", {}), "parameters")
     return InferRequest(
-        id=given_id,
-        texts=_texts(value.get("inputs"), limits),
-        user=parse_user(parameters.get("user"), limits, "parameters.user"),
-        outputs=_outputs(value.get("outputs")),
+        id=body.id,
+        texts=_texts(body.inputs[0], limits),
+        user=parse_user(body.parameters.user, limits, "parameters.user"),
+        outputs=_outputs(body.outputs),
     )
 
 
@@ -93,42 +124,32 @@ def model_metadata(name: str, versions: Sequence[str], manifest: Manifest) -> di
     }
 
 
-def _texts(inputs: Any, limits: Limits) -> list[str]:
-    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        fix = 'send "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]'
-        raise Problem(422, "not one input tensor", where="inputs", allowed="a list of one tensor", fix=fix)
-    tensor = inputs[0]
-    expected = {"name": ("text",), "datatype": ("BYTES",)}
-    for field, allowed in expected.items():
-        if tensor.get(field) not in allowed:
-            fix = f"send {allowed[0]!r}"
-            raise Problem(422, f"wrong {field}", where=f"inputs[0].{field}", allowed=", ".join(allowed), fix=fix)
-    data = tensor.get("data")
-    if not isinstance(data, list):
-        fix = "send the texts as JSON strings in a list"
-        raise Problem(422, "not a list", where="inputs[0].data", allowed="a list of strings", fix=fix)
-    if all(isinstance(row, list) and len(row) == 1 for row in data) and tensor.get("shape") == [len(data), 1]:
-        data = [row[0] for row in data]
-    if tensor.get("shape") not in ([len(data)], [len(data), 1]):
-        allowed_shape = f"[{len(data)}] or [{len(data)}, 1]"
+def _texts(tensor: InputTensor, limits: Limits) -> list[str]:
+    for field, given, allowed in (("name", tensor.name, "text"), ("datatype", tensor.datatype, "BYTES")):
+        if given != allowed:
+            fix = f"send {allowed!r}"
+            raise Problem(422, f"wrong {field}", where=f"inputs[0].{field}", allowed=allowed, fix=fix)
+    rows = len(tensor.data)
+    if tensor.shape not in ([rows], [rows, 1]):
+        allowed = f"[{rows}] or [{rows}, 1]"
         fix = "make shape and data agree"
-        raise Problem(422, "the shape is not the data's", where="inputs[0].shape", allowed=allowed_shape, fix=fix)
-    return parse_texts(data, limits, "inputs[0].data", listed=True)
+        raise Problem(422, "the shape is not the data's", where="inputs[0].shape", allowed=allowed, fix=fix)
+    column = tensor.shape == [rows, 1]
+    texts: list[str] = []
+    for index, row in enumerate(tensor.data):
+        if not isinstance(row, str) and not column:
+            where, fix = f"inputs[0].data[{index}]", f"for lists of one the shape is [{rows}, 1]"
+            raise Problem(422, "not a string", where=where, allowed="a string", fix=fix)
+        texts.append(row if isinstance(row, str) else row[0])
+    return parse_texts(texts, limits, "inputs[0].data", listed=True)
 
 
-def _outputs(wanted: Any) -> tuple[str, ...]:
+def _outputs(wanted: list[OutputName] | None) -> tuple[str, ...]:
     if wanted is None:
         return OUTPUTS
-    entries = wanted if isinstance(wanted, list) else []
-    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    names = [output.name for output in wanted]
     known = [name for name in OUTPUTS if names.count(name) == 1]
     if not names or len(known) != len(names):
         fix = "name outputs once each, or leave the field out for all"
         raise Problem(422, "unknown outputs", where="outputs", allowed=", ".join(OUTPUTS), fix=fix)
     return tuple(sorted(known, key=names.index))
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise Problem(422, "not an object", where=where, allowed="a JSON object", fix="send an object, or leave it out")
-    return value

@@ -1,18 +1,14 @@
-"""Request bodies as values. Every refusal names the field, what it may hold, and what to do."""
+"""What callers send, checked. Every refusal names the field, what it may hold, and what to do."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-from starlette.requests import Request
+import msgspec
 
-from lnmt.serving.body import read_body
+from lnmt.serving.forms import Form
 from lnmt.serving.limits import Limits
 from lnmt.serving.problems import Problem
 
@@ -20,6 +16,24 @@ from lnmt.serving.problems import Problem
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 MARKS = 30  # combining ones in a row
+
+
+class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`{"text": str | [str], "user"?: str}`."""
+
+    text: str | list[str]
+    user: str | None = None
+
+
+class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The true label of a prediction: `{"prediction_id": str, "label": str}`."""
+
+    prediction_id: str
+    label: str
+
+
+PREDICT = Form(PredictBody, '{"text": "…"}, or {"text": ["…", "…"]}')
+FEEDBACK = Form(FeedbackBody, '{"prediction_id": "…", "label": "…"}')
 
 
 @dataclass(frozen=True)
@@ -31,60 +45,17 @@ class PredictRequest:
     listed: bool
 
 
-@dataclass(frozen=True)
-class FeedbackRequest:
-    """The true label of a prediction."""
-
-    prediction_id: str
-    label: str
-
-
-async def read_object(request: Request, fields: Collection[str], limits: Limits) -> dict[str, Any]:
-    """The JSON object of a request, holding no field but `fields`."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        fix = "send the header Content-Type: application/json"
-        raise Problem(415, "the body must be JSON", where="Content-Type", allowed="application/json", fix=fix)
-    body = await read_body(request.scope, request.receive, limits.body_bytes, limits.timeout_s)
-    try:
-        value = orjson.loads(body)  # a megabyte of numbers or names holds everybody up: 3 and 9 ms, by `json` 20 and 25
-    except orjson.JSONDecodeError as error:  # not UTF-8, NaN and half of a surrogate pair too
-        place = f"line {error.lineno} column {error.colno}"
-        what = f"the body is not JSON: {error.msg}"
-        raise Problem(400, what, where=place, allowed="UTF-8 JSON", fix="mend the JSON") from None
-    if not isinstance(value, dict):
-        raise Problem(422, "the body is not an object", where="body", allowed="a JSON object", fix=_form(fields))
-    unknown = next((name for name in value if name not in fields), None)
-    if unknown is not None:
-        name = unknown[:100]
-        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-        fix = f"did you mean {near[0]!r}?" if near else f"leave it out; {_form(fields)}"
-        raise Problem(422, "unknown field", where=name, allowed=", ".join(fields), fix=fix)
-    return value
-
-
-def parse_predict(value: Mapping[str, Any], limits: Limits) -> PredictRequest:
-    """`{"text": str | [str], "user"?: str}`."""
-    if "text" not in value:
-        raise Problem(422, "the text is missing", where="text", allowed="a string, or a list of them", fix="add `text`")
-    given = value["text"]
-    listed = isinstance(given, list)
+def parse_predict(body: PredictBody, limits: Limits) -> PredictRequest:
+    """The texts and the user, within the limits."""
+    listed = isinstance(body.text, list)
     return PredictRequest(
-        texts=parse_texts(given if isinstance(given, list) else [given], limits, "text", listed=listed),
-        user=parse_user(value.get("user"), limits, "user"),
+        texts=parse_texts(body.text if isinstance(body.text, list) else [body.text], limits, "text", listed=listed),
+        user=parse_user(body.user, limits, "user"),
         listed=listed,
     )
 
 
-def parse_feedback(value: Mapping[str, Any]) -> FeedbackRequest:
-    """`{"prediction_id": str, "label": str}`."""
-    for field in ("prediction_id", "label"):
-        if not isinstance(value.get(field), str):
-            raise Problem(422, f"{field} is missing or not a string", where=field, allowed="a string", fix="send one")
-    return FeedbackRequest(value["prediction_id"], value["label"])
-
-
-def parse_texts(given: list[Any], limits: Limits, where: str, *, listed: bool) -> list[str]:
+def parse_texts(given: list[str], limits: Limits, where: str, *, listed: bool) -> list[str]:
     """The texts of a list, each checked; `where` names the field in refusals."""
     if not 1 <= len(given) <= limits.rows:
         allowed = f"1 to {limits.rows} texts"
@@ -93,20 +64,16 @@ def parse_texts(given: list[Any], limits: Limits, where: str, *, listed: bool) -
     return [_text(text, limits, f"{where}[{index}]" if listed else where) for index, text in enumerate(given)]
 
 
-def parse_user(user: Any, limits: Limits, where: str) -> str | None:
+def parse_user(user: str | None, limits: Limits, where: str) -> str | None:
     """The stickiness key: requests of one user stay in one arm."""
-    if user is None:
-        return None
-    if not isinstance(user, str) or not 0 < len(user) <= limits.user_characters:
+    if user is not None and not 0 < len(user) <= limits.user_characters:
         allowed = f"a string of 1 to {limits.user_characters} characters, or nothing"
         raise Problem(422, "no user key", where=where, allowed=allowed, fix="send a short id, or leave the field out")
     return user
 
 
-def _text(text: Any, limits: Limits, where: str) -> str:
+def _text(text: str, limits: Limits, where: str) -> str:
     """The text in Unicode's form C: one string for what reads the same."""
-    if not isinstance(text, str):
-        raise Problem(422, "not a string", where=where, allowed="a string", fix="send the text as a JSON string")
     if len(text) > limits.characters:
         allowed = f"at most {limits.characters} characters"
         raise Problem(422, f"{len(text)} characters", where=where, allowed=allowed, fix="cut it, or send it in parts")
@@ -136,7 +103,3 @@ def _check_marks(text: str, where: str) -> None:
         if run > MARKS:
             fix = "leave out marks that are put on one letter"
             raise Problem(422, "too many combining marks", where=where, allowed=f"{MARKS} in a row", fix=fix)
-
-
-def _form(fields: Collection[str]) -> str:
-    return "send an object with " + ", ".join(fields)

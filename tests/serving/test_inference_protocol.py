@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +72,8 @@ def test_the_user_is_a_parameter(kit: Kit) -> None:
     [
         ({}, "inputs"),
         ({"inputs": []}, "inputs"),
-        ({"inputs": ["text"]}, "inputs"),
+        ({"inputs": ["text"]}, "inputs[0]"),
+        ({"inputs": [{"name": "text"}]}, "inputs[0].datatype"),
         ({"inputs": [*body()["inputs"], *body()["inputs"]]}, "inputs"),
         (body(name="texts"), "inputs[0].name"),
         (body(datatype="FP32"), "inputs[0].datatype"),
@@ -81,11 +83,13 @@ def test_the_user_is_a_parameter(kit: Kit) -> None:
         (body([]), "inputs[0].data"),
         (body(["okay", ""]), "inputs[0].data[1]"),
         (body([["a", "b"]]), "inputs[0].data[0]"),
+        (body(["okay", ["okay"]]), "inputs[0].data[1]"),
+        (body(["okay", 7]), "inputs[0].data[1]"),
         ({**body(), "id": 7}, "id"),
         ({**body(), "parameters": []}, "parameters"),
         ({**body(), "parameters": {"user": 7}}, "parameters.user"),
         ({**body(), "outputs": [{"name": "logits"}]}, "outputs"),
-        ({**body(), "outputs": [{"name": ["label"]}]}, "outputs"),
+        ({**body(), "outputs": [{"name": ["label"]}]}, "outputs[0].name"),
         ({**body(), "outputs": [{"name": "label"}, {"name": "label"}]}, "outputs"),
         ({**body(), "outputs": []}, "outputs"),
         ({**body(), "input": []}, "input"),
@@ -94,6 +98,14 @@ def test_the_user_is_a_parameter(kit: Kit) -> None:
 def test_a_bad_request_says_where(kit: Kit, request_body: dict[str, Any], where: str) -> None:
     reply = kit.client.post(URL, json=request_body)
     assert (reply.status_code, reply.json()["where"]) == (422, where)
+
+
+def test_what_is_passed_over_may_be_anything_but_deep(kit: Kit) -> None:
+    parameters = {"user": "anna", "priority": [{"a": 1}, None]}
+    assert kit.client.post(URL, json={**body(), "parameters": parameters}).status_code == 200
+    deep = json.dumps(body())[:-1] + ', "parameters": {"a": ' + "[" * 50_000
+    reply = kit.client.post(URL, content=deep, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]) == (400, "the body is not JSON: nested too deeply")
 
 
 def test_another_model_is_unknown(kit: Kit) -> None:
