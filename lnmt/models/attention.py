@@ -19,7 +19,7 @@ from lnmt.models.dropout import keep_mask
 LONGEST = 512  # T; above it the probabilities [B, A, T, T] that are kept take too much memory
 VECTOR = 32  # T; below it softmax's backward in bf16 goes number by number and takes up to ten times as long
 ALIGNED = 16  # T is a multiple of it: else softmax takes up to four times as long
-FULL = 64  # N is a multiple of it where padding can fill it up: each new shape costs oneDNN time and memory
+FULL = 128  # N is a multiple of it where padding can fill it up: oneDNN keeps 10 MB and more for each new shape
 
 
 @dataclass(frozen=True)
