@@ -16,7 +16,7 @@ from lnmt.serving.answers import Answer
 from lnmt.serving.forms import Form
 from lnmt.serving.limits import Limits
 from lnmt.serving.problems import Problem
-from lnmt.serving.requests import parse_texts, parse_user
+from lnmt.serving.requests import check_rows, parse_texts, parse_user
 
 OUTPUTS = ("label", "scores", "prediction_id")
 
@@ -130,6 +130,7 @@ def _texts(tensor: InputTensor, limits: Limits) -> list[str]:
             fix = f"send {allowed!r}"
             raise Problem(422, f"wrong {field}", where=f"inputs[0].{field}", allowed=allowed, fix=fix)
     rows = len(tensor.data)
+    check_rows(rows, limits, "inputs[0].data")
     if tensor.shape not in ([rows], [rows, 1]):
         allowed = f"[{rows}] or [{rows}, 1]"
         fix = "make shape and data agree"

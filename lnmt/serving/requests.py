@@ -55,12 +55,17 @@ def parse_predict(body: PredictBody, limits: Limits) -> PredictRequest:
     )
 
 
-def parse_texts(given: list[str], limits: Limits, where: str, *, listed: bool) -> list[str]:
-    """The texts of a list, each checked; `where` names the field in refusals."""
-    if not 1 <= len(given) <= limits.rows:
+def check_rows(count: int, limits: Limits, where: str) -> None:
+    """Refuse a list of no texts, or of too many."""
+    if not 1 <= count <= limits.rows:
         allowed = f"1 to {limits.rows} texts"
         fix = "send at least one, and long lists in parts"
-        raise Problem(422, f"{len(given)} texts", where=where, allowed=allowed, fix=fix)
+        raise Problem(422, f"{count} texts", where=where, allowed=allowed, fix=fix)
+
+
+def parse_texts(given: list[str], limits: Limits, where: str, *, listed: bool) -> list[str]:
+    """The texts of a list, each checked; `where` names the field in refusals."""
+    check_rows(len(given), limits, where)
     return [_text(text, limits, f"{where}[{index}]" if listed else where) for index, text in enumerate(given)]
 
 
