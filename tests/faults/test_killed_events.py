@@ -22,7 +22,7 @@ move = compaction._Work._move
 def careless(self, kind, path):
     data = path.read_bytes()
     path.unlink()
-    time.sleep(0.002)
+    time.sleep(0.03)
     path.write_bytes(data)
     move(self, kind, path)
 
