@@ -20,6 +20,12 @@ REPLACED_S = 10.0  # a worker that was told to leave accepts so long at most, un
 SWEEP_TICKS = 20  # between two looks for stalled connections
 
 
+def _settle() -> None:
+    """The start is over: collect again, but not what it made. A look through that holds requests up for 0.2 s."""
+    gc.freeze()
+    gc.enable()
+
+
 class Attendant:
     """Serves with one `Server`, beats on the board meanwhile, and ends the server when it is time.
 
@@ -75,10 +81,11 @@ class Attendant:
                     self._server.stop_accepting()
                     ends = now + self._linger_s()
                 elif not accepts and self.may_accept(problem, now - began):
-                    gc.freeze()  # a look through all that a start made would hold requests up for 0.2 s
-                    gc.enable()
+                    _settle()
                     await self._server.start_accepting(listener)
                     accepts = True
+                elif not gc.isenabled() and now - began >= ALONE_S:  # it may try for ever, beside another that is ready
+                    _settle()
             self._tell(problem, accepts)
             if ends is not None and (now >= ends or not self._server.server_state.connections):
                 self._server.should_exit = True
